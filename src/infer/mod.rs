@@ -1,0 +1,4 @@
+//! Models: loading and checking them, and running them behind one small interface.
+
+pub mod inspection;
+pub mod manifest;

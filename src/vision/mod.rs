@@ -1,0 +1,3 @@
+//! From a raw frame to a model's input.
+
+pub mod frame;
