@@ -79,6 +79,9 @@ pub struct FrameSeen {
     pub sequence: u32,
     /// Mid-exposure, `stamp.offset_us` already applied.
     pub mid_exposure: Instant,
+    /// Size of the full picture in pixels; the expected place of a part is reckoned from its centre.
+    pub width: u16,
+    pub height: u16,
     pub blobs: ArrayVec<Blob, BLOBS_MAX>,
 }
 
@@ -349,6 +352,8 @@ pub enum AlarmKind {
     EncoderSlip,
     /// A pulse was refused or cut at its longest on-time.
     PulseFault,
+    /// The camera or the passed eye saw a part that no trigger announced: nobody judged it.
+    PartWithoutTrigger,
     /// A sensor is stuck (photo-eye, chute eye, passed eye covered too long).
     SensorStuck,
     Trouble(Trouble),
