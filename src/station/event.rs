@@ -117,6 +117,8 @@ pub enum InspectFault {
     Overload,
     /// The frame was gone before the job could read it.
     FrameGone,
+    /// The frame could not be read as a picture (broken JPEG, wrong size).
+    Picture,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
