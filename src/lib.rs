@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod infer;
+pub mod outputs;
 pub mod station;
 pub mod status;
 pub mod units;
