@@ -6,6 +6,7 @@
 pub mod config;
 pub mod infer;
 pub mod outputs;
+pub mod simulate;
 pub mod station;
 pub mod status;
 pub mod units;

@@ -1,0 +1,21 @@
+//! The built-in line: a physical world with a belt, parts, sensors and a reject,
+//! and the virtual-time simulation that drives the shipped station core with it.
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`world`] | the physical line; used in virtual time by the simulation and in real time by `elek demo` and `elek run` |
+//! | [`part`] | what a part really is, and the line's own account of what really happened |
+//! | [`drive`] | belt motor and encoder |
+//! | [`rejecter`] | the actuator: response, spread, getting stuck |
+//! | [`line`] | a drawn line, within the arithmetic of a station |
+//! | [`rng`] | seeded numbers, the same everywhere |
+//!
+//! Ground truth lives here. Nothing outside `simulate/` and `cli/` may import
+//! it (invariant 13), so that no verdict can lean on it by accident.
+
+pub mod drive;
+pub mod line;
+pub mod part;
+pub mod rejecter;
+pub mod rng;
+pub mod world;
