@@ -8,6 +8,7 @@
 //! | [`drive`] | belt motor and encoder |
 //! | [`rejecter`] | the actuator: response, spread, getting stuck |
 //! | [`line`] | a drawn line, within the arithmetic of a station |
+//! | [`render`] | pictures of the parts as the camera sees them, with the truth as a class map |
 //! | [`rng`] | seeded numbers, the same everywhere |
 //!
 //! Ground truth lives here. Nothing outside `simulate/` and `cli/` may import
@@ -17,5 +18,6 @@ pub mod drive;
 pub mod line;
 pub mod part;
 pub mod rejecter;
+pub mod render;
 pub mod rng;
 pub mod world;
