@@ -1,1 +1,8 @@
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = elek::infer::sandbox::child_main() {
+        return code;
+    }
+    ExitCode::SUCCESS
+}

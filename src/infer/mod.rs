@@ -1,5 +1,20 @@
 //! Models: loading and checking them, and running them behind one small interface.
+//!
+//! | file | duty |
+//! |---|---|
+//! | [`manifest`] | what a model file is, by the `manifest.toml` beside it; hashes |
+//! | [`builtin`] | the models compiled in |
+//! | [`sandbox`] | first contact with a file from outside, in a child process |
+//! | [`graph`] | reads and checks the ONNX graph, counts its work |
+//! | [`engine`] | runs it: u8 RGB in, scores or probabilities out |
+//! | [`regions`] | probabilities to defect regions in mm² and mm |
+//! | [`inspector`] | frame to [`inspection::Inspection`]: classify, segment when needed |
 
 pub mod builtin;
+pub mod engine;
+pub mod graph;
 pub mod inspection;
+// pub mod inspector;
 pub mod manifest;
+pub mod regions;
+pub mod sandbox;

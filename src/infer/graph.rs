@@ -1,0 +1,230 @@
+//! Opening an ONNX graph: what it holds, whether it fits its manifest, and how
+//! much work one inference is.
+//!
+//! The reader is tract's. It may panic or ask for any amount of memory on a
+//! hostile file; [`super::sandbox`] has met every file from outside before.
+
+use super::manifest::{ModelInfo, Task};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tract_core::internal::*;
+use tract_core::ops::cnn::{Conv, Deconv};
+use tract_core::ops::einsum::EinSum;
+use tract_core::ops::konst::Const;
+use tract_onnx::pb;
+use tract_onnx::prelude::{Framework, InferenceFact, InferenceModelExt};
+
+/// What a graph says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub opset: i64,
+    /// How often each ONNX operator occurs.
+    pub ops: BTreeMap<String, u32>,
+    pub output_shape: Vec<usize>,
+    /// Multiply-accumulates of convolutions and matrix products, padding included.
+    pub macs: u64,
+    /// Numbers in weights and biases.
+    pub parameters: u64,
+}
+
+impl Facts {
+    /// Weights and activations go through `QuantizeLinear` or an operator on integers.
+    pub fn quantized(&self) -> bool {
+        self.ops
+            .keys()
+            .any(|op| op.contains("QuantizeLinear") || op.starts_with("QLinear"))
+    }
+}
+
+/// What the manifest says about the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected<'a> {
+    pub size: usize,
+    pub input: &'a str,
+    pub output: &'a str,
+}
+
+impl<'a> From<&'a ModelInfo> for Expected<'a> {
+    fn from(info: &'a ModelInfo) -> Self {
+        Expected {
+            size: info.size as usize,
+            input: &info.input_name,
+            output: &info.output_name,
+        }
+    }
+}
+
+/// Reads, checks and optimises a graph.
+pub fn open(bytes: &[u8], expected: &Expected) -> Result<(TypedModel, Facts)> {
+    let onnx = tract_onnx::onnx();
+    let proto = onnx
+        .proto_model_for_read(&mut &bytes[..])
+        .map_err(|e| anyhow::anyhow!("this is not an ONNX file, or a damaged one ({})", brief(&e)))?;
+    let graph = proto
+        .graph
+        .as_ref()
+        .context("this is not an ONNX file, or a damaged one (there is no graph)")?;
+    check_input(graph, expected)?;
+    let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    ensure!(
+        outputs.contains(&expected.output),
+        "the manifest names the output {:?}, the graph has {outputs:?}",
+        expected.output
+    );
+    let mut ops = BTreeMap::new();
+    for node in &graph.node {
+        *ops.entry(node.op_type.clone()).or_insert(0) += 1;
+    }
+    let opset = proto
+        .opset_import
+        .iter()
+        .filter(|i| i.domain.is_empty() || i.domain == "ai.onnx");
+    let opset = opset.map(|i| i.version).max().unwrap_or(0);
+
+    let fact = InferenceFact::from(f32::fact([1, 3, expected.size, expected.size]));
+    let model = onnx
+        .model_for_proto_model(&proto)
+        .and_then(|m| m.with_outputs_by_name([expected.output]))
+        .and_then(|m| m.with_input_fact(0, fact))
+        .and_then(|m| m.into_typed())
+        .and_then(|m| m.into_decluttered())
+        .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))?;
+    drop(proto);
+    let output = model.output_fact(0)?;
+    ensure!(
+        output.datum_type == f32::datum_type(),
+        "the output {:?} has type {:?}, it has to be f32",
+        expected.output,
+        output.datum_type
+    );
+    let Some(output_shape) = output.shape.as_concrete().map(<[usize]>::to_vec) else {
+        bail!(
+            "the output {:?} has no fixed shape: {:?}",
+            expected.output,
+            output.shape
+        );
+    };
+    let facts = Facts {
+        opset,
+        ops,
+        output_shape,
+        macs: macs(&model)?,
+        parameters: parameters(&model),
+    };
+    let model = model
+        .into_optimized()
+        .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))?;
+    Ok((model, facts))
+}
+
+/// Does the graph give what the manifest's labels need?
+pub fn check_output(info: &ModelInfo, facts: &Facts) -> Result<()> {
+    let (shape, labels) = (&facts.output_shape, info.labels.len());
+    match (info.task, &shape[..]) {
+        (Task::Classify, &[1, n]) if n == labels => Ok(()),
+        (Task::Segment, &[1, n, h, w])
+            if (n == labels || n == labels + 1)
+                && h == w
+                && h > 0
+                && info.size as usize % h == 0
+                && h <= usize::from(u16::MAX) =>
+        {
+            Ok(())
+        }
+        (Task::Classify, _) => {
+            bail!("the graph's output has shape {shape:?}; {labels} labels need [1, {labels}]")
+        }
+        (Task::Segment, _) => {
+            bail!("the graph's output has shape {shape:?}; {labels} mask labels need [1, {labels}, h, h]")
+        }
+    }
+}
+
+fn check_input(graph: &pb::GraphProto, expected: &Expected) -> Result<()> {
+    let inputs: Vec<&pb::ValueInfoProto> = graph
+        .input
+        .iter()
+        .filter(|i| graph.initializer.iter().all(|k| k.name != i.name))
+        .collect();
+    let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+    ensure!(
+        names == [expected.input],
+        "the manifest names one input {:?}, the graph has {names:?}",
+        expected.input
+    );
+    let tensor = match inputs[0].r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(pb::type_proto::Value::TensorType(tensor)) => tensor,
+        None => bail!("the input {:?} has no type", expected.input),
+    };
+    ensure!(
+        tensor.elem_type == pb::tensor_proto::DataType::Float as i32,
+        "the input {:?} has ONNX type {}, it has to be 1 (f32)",
+        expected.input,
+        tensor.elem_type
+    );
+    let wanted = [1, 3, expected.size as i64, expected.size as i64];
+    let dims: Vec<Option<i64>> = tensor.shape.iter().flat_map(|s| &s.dim).map(fixed).collect();
+    // A dimension left open (batch, mostly) is set to the manifest's.
+    let fits = dims.len() == 4 && dims.iter().zip(wanted).all(|(d, w)| d.is_none_or(|d| d == w));
+    ensure!(
+        fits,
+        "the manifest says that the input is {wanted:?}, the graph says {}",
+        shown(&dims)
+    );
+    Ok(())
+}
+
+fn fixed(dim: &pb::tensor_shape_proto::Dimension) -> Option<i64> {
+    match dim.value {
+        Some(pb::tensor_shape_proto::dimension::Value::DimValue(n)) => Some(n),
+        _ => None,
+    }
+}
+
+fn shown(dims: &[Option<i64>]) -> String {
+    let words: Vec<String> = dims
+        .iter()
+        .map(|d| d.map_or("?".to_owned(), |n| n.to_string()))
+        .collect();
+    format!("[{}]", words.join(", "))
+}
+
+/// Multiply-accumulates of convolutions, transposed ones and matrix products.
+fn macs(model: &TypedModel) -> Result<u64> {
+    let mut sum = 0u64;
+    for node in &model.nodes {
+        let inputs = model.node_input_facts(node.id)?;
+        if node.op_is::<Conv>() || node.op_is::<EinSum>() {
+            for (cost, count) in node.op.cost(&inputs)? {
+                if matches!(cost, Cost::FMA(_)) {
+                    sum += count.to_usize().unwrap_or(0) as u64;
+                }
+            }
+        } else if let Some(op) = node.op_as::<Deconv>() {
+            // Each input value meets the whole kernel of its channel once.
+            let volume = |f: &TypedFact| f.shape.volume().to_usize().unwrap_or(0) as u64;
+            sum += volume(inputs[1]) * (volume(inputs[0]) / op.pool_spec.input_channels.max(1) as u64);
+        }
+    }
+    Ok(sum)
+}
+
+/// All constants but scalars, which are scales, limits and shapes.
+fn parameters(model: &TypedModel) -> u64 {
+    let constants = model.nodes.iter().filter(|n| n.op_is::<Const>());
+    constants
+        .filter_map(|n| n.outputs[0].fact.shape.volume().to_usize().ok())
+        .filter(|&v| v > 1)
+        .sum::<usize>() as u64
+}
+
+/// tract's errors carry the whole graph at times; a person reads the first lines.
+pub fn brief(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}

@@ -1,0 +1,134 @@
+//! elek's inference against ONNX Runtime's outputs, for the models and pictures
+//! of the folder `shared` beside this repository (or at `ELEK_SHARED`).
+//!
+//! Without that folder the tests print a note and pass.
+
+use elek::infer::engine::Engine;
+use elek::infer::manifest::{self, ModelInfo};
+use elek::infer::sandbox;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// f32 differs by the order of additions alone.
+const F32_LOGIT: f64 = 2e-5;
+const F32_PROBABILITY: f64 = 1e-5;
+/// int8 differs by where each runtime rounds: 4 steps of cookie_classifier's last
+/// quantizer (0.039); ONNX Runtime's own two modes differ by as much.
+const INT8_LOGIT: f64 = 0.16;
+const INT8_PROBABILITY: f64 = 0.1;
+
+/// Marked pixels may differ by 2 % and 10 pixels more (edges of a mask).
+fn marked_near(got: usize, wanted: usize) -> bool {
+    got.abs_diff(wanted) <= wanted / 50 + 10
+}
+
+fn shared() -> Option<PathBuf> {
+    sandbox::use_program(env!("CARGO_BIN_EXE_elek"));
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = [here.join("../shared"), here.join("../../shared")];
+    let found = std::env::var_os("ELEK_SHARED")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(places)
+        .find(|p| p.join("models/golden.json").is_file());
+    if found.is_none() {
+        println!("skipped: there is no folder `shared` with models and data beside this repository");
+    }
+    found
+}
+
+fn golden(shared: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(shared.join("models/golden.json")).unwrap()).unwrap()
+}
+
+/// File of a model, and the key of its outputs in golden.json.
+const MODELS: [(&str, &str, &str); 6] = [
+    ("cookie_classifier", "cookie_classifier.onnx", "f32"),
+    ("cookie_classifier", "cookie_classifier.int8.onnx", "int8_unfused"),
+    ("cookie_unet", "cookie_unet.onnx", "f32"),
+    ("cookie_unet", "cookie_unet.int8.onnx", "int8_unfused"),
+    ("tile_unet", "tile_unet.onnx", "f32"),
+    ("tile_unet", "tile_unet.int8.onnx", "int8_unfused"),
+];
+
+fn load(shared: &Path, file: &str) -> (ModelInfo, Engine) {
+    let info = manifest::resolve(&shared.join("models"), file, None).unwrap();
+    let engine = Engine::load(&info.bytes().unwrap(), &info).unwrap();
+    (info, engine)
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap())
+        .collect()
+}
+
+fn largest_difference(got: impl Iterator<Item = f64>, wanted: &[f64]) -> f64 {
+    got.zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn outputs_for_the_stored_tensors_are_those_of_onnx_runtime() {
+    let Some(shared) = shared() else { return };
+    let golden = golden(&shared);
+    for (name, file, key) in MODELS {
+        let (_, engine) = load(&shared, file);
+        let Engine::Tract(mut engine) = engine;
+        let images = golden["models"][name]["images"].as_array().unwrap();
+        let stored: Vec<&Value> = images.iter().filter(|i| i["input_raw"].is_string()).collect();
+        assert_eq!(stored.len(), 2);
+        for image in stored {
+            let raw =
+                std::fs::read(shared.join("models").join(image["input_raw"].as_str().unwrap())).unwrap();
+            let input: Vec<f32> = raw
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+                .collect();
+            let output: Vec<f64> = engine
+                .run_normalised(&input)
+                .unwrap()
+                .iter()
+                .map(|v| f64::from(*v))
+                .collect();
+            let wanted = &image[key];
+            let what = format!("{file} {}", image["file"]);
+            if wanted["logits"].is_array() {
+                // elek gives softmax of two: the difference of the logits is the log of the ratio.
+                let logits = numbers(&wanted["logits"]);
+                let difference = ((output[0] / output[1]).ln() - (logits[0] - logits[1])).abs() / 2.0;
+                println!("{what}: logits within {difference:.1e}");
+                assert!(
+                    difference <= if key == "f32" { F32_LOGIT } else { INT8_LOGIT },
+                    "{what}"
+                );
+            } else {
+                let points = image["points"].as_array().unwrap().iter();
+                let got = points.map(|p| output[p.as_u64().unwrap() as usize]);
+                let difference = largest_difference(got, &numbers(&wanted["samples"]));
+                let marked = output.iter().filter(|p| **p > 0.5).count();
+                let reference = wanted["positive_at_0.5"].as_u64().unwrap() as usize;
+                println!("{what}: mask within {difference:.1e}, {marked} pixels for {reference}");
+                assert!(
+                    difference
+                        <= if key == "f32" {
+                            F32_PROBABILITY
+                        } else {
+                            INT8_PROBABILITY
+                        },
+                    "{what}"
+                );
+                assert!(
+                    if key == "f32" {
+                        marked == reference
+                    } else {
+                        marked_near(marked, reference)
+                    },
+                    "{what}"
+                );
+            }
+        }
+    }
+}
