@@ -1,7 +1,7 @@
 //! Belt motor and encoder of the simulated line.
 
 use super::rng::Rng;
-use super::world::TICK;
+use super::world::{TICK, WorldOptions};
 use crate::config::{Belt, Motion};
 use crate::units::{Micros, Speed};
 
@@ -34,9 +34,9 @@ struct Encoder {
 }
 
 impl Drive {
-    /// `set` is the speed of the running belt.
-    pub fn new(belt: &Belt, set: Speed, encoder_error_ppm: i64, rng: &mut Rng) -> Self {
+    pub fn new(belt: &Belt, options: &WorldOptions, rng: &mut Rng) -> Self {
         let ticks_per_s = 1_000_000 / TICK.get();
+        let set = options.speed;
         let top = belt.speed_max.as_um_per_s().max(set.as_um_per_s());
         let coast = belt.coast.as_micrometres();
         // From v²/(2·coast), 30 % firmer, so that the belt stops within its stated travel.
@@ -47,7 +47,7 @@ impl Drive {
         let encoder = match &belt.motion {
             Motion::Encoder { counts_per_mm, .. } => Some(Encoder {
                 counts_per_km: (counts_per_mm * 1e6).round() as i64,
-                error_ppm: encoder_error_ppm,
+                error_ppm: options.encoder_error_ppm,
                 slip: 0,
                 wheel: 0,
                 start: rng.range(-100_000, 100_000),
@@ -58,7 +58,7 @@ impl Drive {
             position: 0,
             speed: 0,
             set: set.as_um_per_s(),
-            accelerate_per_tick: (rng.range(1_000, 4_000) * 1_000 / ticks_per_s).max(1),
+            accelerate_per_tick: (options.run_up_mm_s2 * 1_000 / ticks_per_s).max(1),
             brake_per_tick: (brake / ticks_per_s).max(1),
             permit: false,
             runaway: false,
@@ -143,6 +143,15 @@ mod tests {
         }
     }
 
+    fn options(speed: i64) -> WorldOptions {
+        let line = crate::simulate::line::Line::draw(&mut Rng::new(1));
+        WorldOptions {
+            speed: Speed::from_um_per_s(speed),
+            encoder_error_ppm: 0,
+            ..line.world
+        }
+    }
+
     fn ticks(drive: &mut Drive, n: u32) {
         for _ in 0..n {
             drive.begin_tick();
@@ -153,12 +162,7 @@ mod tests {
     #[test]
     fn the_belt_runs_up_and_coasts_within_its_travel() {
         for coast in [0, 3, 80, 500] {
-            let mut drive = Drive::new(
-                &belt(coast),
-                Speed::from_um_per_s(600_000),
-                0,
-                &mut Rng::new(coast as u64),
-            );
+            let mut drive = Drive::new(&belt(coast), &options(600_000), &mut Rng::new(coast as u64));
             ticks(&mut drive, 1_000);
             assert_eq!(drive.speed(), 0, "moves without permit");
             drive.permit(true);
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_encoder_counts_the_way_and_loses_it_when_slipping() {
-        let mut drive = Drive::new(&belt(0), Speed::from_um_per_s(500_000), 0, &mut Rng::new(1));
+        let mut drive = Drive::new(&belt(0), &options(500_000), &mut Rng::new(1));
         let start = drive.counts().unwrap();
         drive.permit(true);
         ticks(&mut drive, 3_000);

@@ -43,6 +43,8 @@ struct Draw {
     aim: i64,
     margin: i64,
     footprint: i64,
+    counts_per_mm: f64,
+    run_up_mm_s2: i64,
     lag_on: i64,
     lag_off: i64,
     spread: i64,
@@ -57,7 +59,8 @@ impl Draw {
         let speed_max = rng.range(200, 1_000) * 1_000;
         let speed_min = speed_max * rng.range(350, 550) / 1_000;
         let speed = speed_max * rng.range(600, 950) / 1_000;
-        let coast = rng.range(30, 150) * 1_000;
+        // Travel at no more than 3 m/s² of braking; firmer belts spill what lies on them.
+        let coast = (rng.range(30, 150) * 1_000).max(speed_max * 13 / 20 * speed_max / 3_000_000);
         let part_min = rng.range(10, 60) * 1_000;
         let part_max = part_min + rng.range(0, 8) * 1_000;
         let footprint = rng.range(4, 12) * 1_000;
@@ -65,11 +68,14 @@ impl Draw {
         let aim = rng.range(-1, 3) * 1_000;
         let (lag_on, lag_off) = (rng.range(3, 20) * 1_000, rng.range(3, 20) * 1_000);
         let spread = rng.range(0, 2_000);
-        // How wrong a plan is that was made one lag ahead while the belt brakes or speeds up:
-        // a·t²/2, with the firmer of the two and 6 ms for sampling and delivery.
+        let counts_per_mm = rng.range(30, 400) as f64 / 10.0;
+        let run_up_mm_s2 = rng.range(500, 3_000);
+        // How wrong a plan is that was made one lag ahead while the belt brakes or speeds up
+        // at `a`: the speed is known as it was half a measurement ago (60 ms at most), and
+        // then there are a lag and 6 ms of sampling and delivery: a·(30 ms·t + t²/2).
         let brake = speed_max * 13 / 20 * speed_max / coast;
         let lag = lag_on.max(lag_off) + 6_000;
-        let ramp = brake.max(4_000_000) * lag / 1_000_000 * lag / 1_000_000 / 2;
+        let ramp = brake.max(run_up_mm_s2 * 1_000) * lag / 1_000_000 * (30_000 + lag / 2) / 1_000_000;
         let least_gap = footprint / 2 + margin.max(-aim) + speed_max * (spread + 2_000) / 1_000_000 + ramp;
         let gap_min = least_gap + rng.range(3, 30) * 1_000;
         let decide_within = rng.range(40, 150) * 1_000;
@@ -89,6 +95,8 @@ impl Draw {
             aim,
             margin,
             footprint,
+            counts_per_mm,
+            run_up_mm_s2,
             lag_on,
             lag_off,
             spread,
@@ -156,7 +164,7 @@ impl Line {
             }
         } else {
             Motion::Encoder {
-                counts_per_mm: rng.range(20, 400) as f64 / 10.0,
+                counts_per_mm: d.counts_per_mm,
                 source: EncoderSource::Simulated,
             }
         };
@@ -171,6 +179,9 @@ impl Line {
             },
         };
         let mut world = world_options(&d, &camera, rng);
+        if by_time {
+            world.run_up_mm_s2 = 1_000_000;
+        }
         if let Some(chute) = &verify.chute {
             let low = chute.after_min.get() - d.lag_on + d.spread + d.early() + 1_000;
             let high = chute.after_max.get() - d.lag_on - d.spread - 1_000;
@@ -386,8 +397,9 @@ fn world_options(d: &Draw, camera: &Camera, rng: &mut Rng) -> WorldOptions {
         pitch_variation: rng.range(0, 1_000) as u32,
         defective: rng.pick(&[20, 100, 300, 600]),
         across: Length::from_mm(3),
+        run_up_mm_s2: d.run_up_mm_s2,
         encoder_error_ppm: rng.range(-300, 300),
-        encoder_period: Micros::from_millis(2),
+        encoder_period: Micros::from_millis(rng.pick(&[2, 2, 4, 5])),
         edge_jitter: Micros::new(rng.range(0, 200)),
         fall: (Micros::ZERO, Micros::ZERO),
         picture: (source.format.width, source.format.height),

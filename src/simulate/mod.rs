@@ -9,6 +9,7 @@
 //! | [`rejecter`] | the actuator: response, spread, getting stuck |
 //! | [`line`] | a drawn line, within the arithmetic of a station |
 //! | [`render`] | pictures of the parts as the camera sees them, with the truth as a class map |
+//! | [`scene`] | from an exposure to what the renderer draws |
 //! | [`rng`] | seeded numbers, the same everywhere |
 //!
 //! Ground truth lives here. Nothing outside `simulate/` and `cli/` may import
@@ -20,4 +21,5 @@ pub mod part;
 pub mod rejecter;
 pub mod render;
 pub mod rng;
+pub mod scene;
 pub mod world;

@@ -22,7 +22,7 @@ use super::rejecter::{Rejecter, Stuck};
 use super::rng::Rng;
 use crate::config::{BeltAxis, Camera, CameraMode, CameraSource, Config, Motion, Recipe, Trigger};
 use crate::station::event::{Event, Input};
-use crate::units::{CameraId, Instant, LaneId, Length, Micros, OutputId, Speed};
+use crate::units::{BeltPosition, CameraId, Instant, LaneId, Length, Micros, OutputId, Speed};
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -46,6 +46,8 @@ pub struct Expose {
     /// The camera's own counter; a gap means frames that were lost on the way.
     pub sequence: u32,
     pub mid_exposure: Instant,
+    /// Of the belt, since the world began.
+    pub position: BeltPosition,
     /// In the direction of travel, foremost first.
     pub parts: ArrayVec<PartInView, IN_VIEW_MAX>,
 }
@@ -114,6 +116,10 @@ pub enum WorldFault {
     StickActuator(Option<Stuck>),
     /// Somebody takes the part away that is furthest between the photo-eye and the reject.
     TakePart,
+    /// Somebody clears the belt behind the photo-eye.
+    ClearBelt,
+    /// No new parts come.
+    StopFeed(bool),
     /// Bin-full or air-low contact.
     Contact {
         input: Input,
@@ -137,6 +143,8 @@ pub struct WorldOptions {
     pub defective: u32,
     /// Furthest a part lies beside the middle of the belt.
     pub across: Length,
+    /// How the motor runs up, mm/s per s.
+    pub run_up_mm_s2: i64,
     pub encoder_error_ppm: i64,
     pub encoder_period: Micros,
     /// A sensor's stamp is at most this much late.
@@ -188,6 +196,11 @@ impl WorldOptions {
             pitch_variation: 300,
             defective: (defective.clamp(0.0, 1.0) * 1_000.0) as u32,
             across: Length::from_mm(3),
+            run_up_mm_s2: match config.belt.motion {
+                // A station that reckons by time needs a motor that knows two speeds only.
+                Motion::Time { .. } => 1_000_000,
+                Motion::Encoder { .. } => 2_000,
+            },
             encoder_error_ppm: 0,
             encoder_period: Micros::from_millis(2),
             edge_jitter: Micros::new(50),
@@ -257,6 +270,7 @@ pub struct World {
     /// Foremost first.
     parts: VecDeque<OnBelt>,
     laid: u64,
+    feed_stopped: bool,
     /// Trailing edge of the part laid last, as an offset.
     last_tail: i64,
     sequence: u32,
@@ -311,7 +325,7 @@ impl World {
             keep_notes: options.keep_notes,
             ..TruthLog::default()
         };
-        let drive = Drive::new(&config.belt, options.speed, options.encoder_error_ppm, &mut rng);
+        let drive = Drive::new(&config.belt, &options, &mut rng);
         let mut world = World {
             camera: config.cameras[0].clone(),
             permit: config.belt.permit,
@@ -331,6 +345,7 @@ impl World {
             rng_noise: rng.fork(),
             parts: VecDeque::new(),
             laid: 0,
+            feed_stopped: false,
             last_tail: 0,
             sequence: 0,
             camera_off: false,
@@ -434,6 +449,10 @@ impl World {
             .map(|p| &p.truth)
             .filter(|t| t.crossed_at.is_some())
     }
+    /// No part is on the line, nor on its way to the photo-eye.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
     pub fn speed(&self) -> Speed {
         Speed::from_um_per_s(self.drive.speed())
     }
@@ -494,6 +513,12 @@ impl World {
             WorldFault::Runaway(on) => self.drive.runaway(on),
             WorldFault::StickActuator(stuck) => self.rejecter.stick(stuck, now),
             WorldFault::TakePart => self.take_part(now),
+            WorldFault::ClearBelt => self.clear_belt(now),
+            WorldFault::StopFeed(stop) => {
+                // Whoever feeds again lays the first part where the others were laid.
+                self.last_tail = self.last_tail.max(self.drive.position() + self.feed_ahead());
+                self.feed_stopped = stop;
+            }
             WorldFault::Contact { input, active } => self.sense(input, active, now),
             WorldFault::CameraOff(off) => self.camera_off = off,
         }
@@ -552,6 +577,9 @@ impl World {
     }
 
     fn lay_parts(&mut self, x1: i64) {
+        if self.feed_stopped {
+            return;
+        }
         let ahead = x1 + self.feed_ahead();
         while self.last_tail <= ahead && self.options.parts_max.is_none_or(|max| self.laid < max) {
             let rng = &mut self.rng_parts;
@@ -731,6 +759,7 @@ impl World {
             camera: CameraId(0),
             sequence,
             mid_exposure: at,
+            position: BeltPosition::from_micrometres(x),
             parts,
         };
         self.push(at, WorldEvent::Expose(expose));
@@ -814,6 +843,16 @@ impl World {
         });
         if let Some(i) = taken {
             self.remove(i, Whereabouts::Taken, now);
+        }
+        self.parts.retain(|p| p.truth.whereabouts == Whereabouts::OnBelt);
+    }
+
+    fn clear_belt(&mut self, now: Instant) {
+        for i in 0..self.parts.len() {
+            let truth = &self.parts[i].truth;
+            if truth.crossed_at.is_some() && truth.whereabouts == Whereabouts::OnBelt {
+                self.remove(i, Whereabouts::Taken, now);
+            }
         }
         self.parts.retain(|p| p.truth.whereabouts == Whereabouts::OnBelt);
     }
