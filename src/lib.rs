@@ -3,7 +3,9 @@
 //! The modules in the order a part meets them; `units` and `config` come first
 //! because everything speaks in them.
 
+pub mod cli;
 pub mod config;
+pub mod device;
 pub mod infer;
 pub mod outputs;
 pub mod simulate;

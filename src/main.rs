@@ -4,5 +4,5 @@ fn main() -> ExitCode {
     if let Some(code) = elek::infer::sandbox::child_main() {
         return code;
     }
-    ExitCode::SUCCESS
+    elek::cli::main()
 }

@@ -28,4 +28,7 @@
 //! | `process.rs` | `elek outputs`: real-time priority, locked memory, absolute timer, the session |
 //! | `link.rs` | the side of `elek run`: sends orders, turns reports into station events |
 
+pub mod link;
+pub mod process;
+pub mod protocol;
 pub mod table;

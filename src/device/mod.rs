@@ -1,0 +1,16 @@
+//! The doors to the world. Nothing else of elek touches a device, and each door
+//! is an `enum` with a simulated twin, so that everything behind it runs the same
+//! with and without hardware.
+//!
+//! | door | real | simulated |
+//! |---|---|---|
+//! | [`lines::OutputPort`] | not in this version | [`simchip::SimLines`] |
+//! | [`clock`] | `CLOCK_MONOTONIC` and nothing else | time as a value: the core and the simulation never ask a clock |
+//! | [`realtime`] | priority and locked memory | – |
+//!
+//! `unsafe` is allowed here and in `kernels/` only (invariant 12).
+
+pub mod clock;
+pub mod lines;
+pub mod realtime;
+pub mod simchip;
