@@ -1,0 +1,153 @@
+//! What an alarm means, and what to do about it, in a technician's words.
+
+use crate::station::event::{AlarmKind, Trouble};
+
+/// Text and advice of an alarm.
+pub fn words(kind: AlarmKind) -> (&'static str, &'static str) {
+    match kind {
+        AlarmKind::AcknowledgeNeeded => (
+            "Not acknowledged since start",
+            "Check that the belt is clear, then acknowledge.",
+        ),
+        AlarmKind::PartsUnaccounted => (
+            "Parts were on the belt when the station stopped",
+            "Remove every part from photo-eye to end of the belt, then acknowledge.",
+        ),
+        AlarmKind::RejectNotConfirmed => (
+            "A rejected part did not reach the chute",
+            "Look for it on the belt and in the rejecter; check air and chute eye; then acknowledge.",
+        ),
+        AlarmKind::Escape => (
+            "A bad part passed the rejecter",
+            "Remove it behind the rejecter; check air pressure and reject timing; then acknowledge.",
+        ),
+        AlarmKind::GoodPartMissing => (
+            "A good part did not arrive behind the rejecter",
+            "Look for a jam or a part that was taken away; check the passed eye.",
+        ),
+        AlarmKind::BinFull => ("The reject bin is full", "Empty the bin, then acknowledge."),
+        AlarmKind::AirLow => ("Air pressure is low", "Restore the air supply, then acknowledge."),
+        AlarmKind::ConsecutiveRejects => (
+            "Many rejects in a row",
+            "Look at the last rejected parts: a fault of the process, the light or the recipe? Then acknowledge.",
+        ),
+        AlarmKind::CameraLost => (
+            "The camera delivers no pictures",
+            "Check its cable and power; then acknowledge.",
+        ),
+        AlarmKind::OutputsLost => (
+            "The output process does not answer",
+            "It restarts by itself; if not, restart the station. Then acknowledge.",
+        ),
+        AlarmKind::LedgerFull => (
+            "More parts on the belt than the station can follow",
+            "Clear the belt; check the photo-eye for dirt; then acknowledge.",
+        ),
+        AlarmKind::LateResult => (
+            "A result came too late",
+            "Parts come faster than they can be inspected: lower belt speed or feed, or use a smaller model.",
+        ),
+        AlarmKind::BeltSpeed => (
+            "The belt runs outside its speed limits, or without permit",
+            "Check drive and permit wiring, or correct [belt] speed_mm_s.",
+        ),
+        AlarmKind::EncoderSlip => (
+            "Encoder and sensors disagree: positions are lost",
+            "Check encoder wheel and its coupling; clear the belt; then acknowledge.",
+        ),
+        AlarmKind::PulseFault => (
+            "A reject pulse was refused, lost or cut short",
+            "Look for a bad part behind the rejecter; check max_on_ms and the part length; then acknowledge.",
+        ),
+        AlarmKind::PartWithoutTrigger => (
+            "A part was seen that the photo-eye missed",
+            "Remove it: it was not judged. Check the photo-eye's aim and cable; then acknowledge.",
+        ),
+        AlarmKind::SensorStuck => (
+            "A sensor stays covered",
+            "Clean or free photo-eye, chute eye and passed eye; then acknowledge.",
+        ),
+        AlarmKind::Trouble(trouble) => trouble_words(trouble),
+    }
+}
+
+fn trouble_words(trouble: Trouble) -> (&'static str, &'static str) {
+    match trouble {
+        Trouble::Record => (
+            "The record cannot be written",
+            "Check the disk and [record] path; inspection goes on.",
+        ),
+        Trouble::DiskLow => (
+            "The disk is nearly full",
+            "Free space on the disk; pictures are not kept meanwhile.",
+        ),
+        Trouble::Display => (
+            "The display cannot be drawn",
+            "Check the display's cable; inspection goes on.",
+        ),
+        Trouble::Queue => (
+            "The station could not keep up",
+            "Lower belt speed or feed; report this if it comes again. Then acknowledge.",
+        ),
+        Trouble::EdgesLost => (
+            "Edges of a sensor were lost",
+            "Clear the belt; check for a flickering sensor; then acknowledge.",
+        ),
+    }
+}
+
+/// How grave an alarm is: lower comes first on the display.
+pub fn severity(kind: AlarmKind) -> u8 {
+    match kind {
+        AlarmKind::Escape => 0,
+        AlarmKind::RejectNotConfirmed | AlarmKind::PulseFault | AlarmKind::PartWithoutTrigger => 1,
+        AlarmKind::OutputsLost | AlarmKind::CameraLost | AlarmKind::EncoderSlip | AlarmKind::LedgerFull => 2,
+        AlarmKind::Trouble(Trouble::Queue | Trouble::EdgesLost) | AlarmKind::SensorStuck => 3,
+        AlarmKind::BinFull | AlarmKind::AirLow | AlarmKind::ConsecutiveRejects => 4,
+        AlarmKind::PartsUnaccounted | AlarmKind::BeltSpeed | AlarmKind::GoodPartMissing => 5,
+        AlarmKind::LateResult | AlarmKind::Trouble(_) => 6,
+        AlarmKind::AcknowledgeNeeded => 7,
+    }
+}
+
+/// Every kind there is, for tables that hold one of each.
+pub const ALL: [AlarmKind; 22] = [
+    AlarmKind::AcknowledgeNeeded,
+    AlarmKind::PartsUnaccounted,
+    AlarmKind::RejectNotConfirmed,
+    AlarmKind::Escape,
+    AlarmKind::GoodPartMissing,
+    AlarmKind::BinFull,
+    AlarmKind::AirLow,
+    AlarmKind::ConsecutiveRejects,
+    AlarmKind::CameraLost,
+    AlarmKind::OutputsLost,
+    AlarmKind::LedgerFull,
+    AlarmKind::LateResult,
+    AlarmKind::BeltSpeed,
+    AlarmKind::EncoderSlip,
+    AlarmKind::PulseFault,
+    AlarmKind::PartWithoutTrigger,
+    AlarmKind::SensorStuck,
+    AlarmKind::Trouble(Trouble::Record),
+    AlarmKind::Trouble(Trouble::DiskLow),
+    AlarmKind::Trouble(Trouble::Display),
+    AlarmKind::Trouble(Trouble::Queue),
+    AlarmKind::Trouble(Trouble::EdgesLost),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_alarm_has_words_of_its_own() {
+        let texts: BTreeSet<_> = ALL.into_iter().map(words).collect();
+        assert_eq!(texts.len(), ALL.len());
+        for (text, advice) in texts {
+            assert!(text.len() <= 60, "too long for the display: {text}");
+            assert!(advice.ends_with('.'), "{advice}");
+        }
+    }
+}

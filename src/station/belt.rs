@@ -1,0 +1,442 @@
+//! Where the belt is, was, and when it will be somewhere.
+//!
+//! Position comes from encoder counts, or from time × speed while the
+//! belt-running input is active. A short history allows a stamp of the near
+//! past (a photo-eye edge, a mid-exposure) to be turned into the position the
+//! belt had then. Reverse motion subtracts. Integers only.
+
+use crate::config;
+use crate::units::{BeltPosition, Instant, Length, Micros, Speed};
+
+/// Samples kept. At [`SAMPLE_APART`] this is half a second: more than any frame
+/// or debounced edge arrives late.
+const HISTORY: usize = 512;
+/// Samples nearer than this replace each other, so that a fast encoder does not
+/// shorten the remembered time.
+const SAMPLE_APART: Micros = Micros::new(1_000);
+/// A belt whose encoder is silent this long is taken to stand. Devices batch up
+/// to 10 ms; three batches missing is no coincidence.
+const SILENCE_MIN: Micros = Micros::from_millis(30);
+/// Shortest and longest stretch the speed is taken over, and how many counts it
+/// should cover: 32 counts keep the rounding of a count near 3 %.
+const SPEED_OVER_MIN: Micros = Micros::from_millis(10);
+const SPEED_OVER_MAX: Micros = Micros::from_millis(60);
+const SPEED_COUNTS: i64 = 32;
+/// A belt slower than this part of its lowest working speed is not worth
+/// predicting: it is stopping or starting.
+const CREEP_DIVISOR: i64 = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sample {
+    at: Instant,
+    position: BeltPosition,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Motion {
+    /// Counts per kilometre, so that fractions of a count per mm stay exact.
+    Encoder {
+        counts_per_km: i64,
+        origin: Option<i64>,
+    },
+    Time {
+        speed: Speed,
+        running: bool,
+    },
+}
+
+/// What an encoder reading showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Moved,
+    /// Faster than the belt can be: counts were lost, added or reset. The position
+    /// went on from where it was; every position known so far is void.
+    Jump,
+    /// Older than the last one, or not an encoder belt.
+    Ignored,
+}
+
+#[derive(Clone, Debug)]
+pub struct Belt {
+    motion: Motion,
+    /// What one count is worth; 0 when time is the measure.
+    resolution: Length,
+    silence: Micros,
+    creep: Speed,
+    speed_max: Speed,
+    /// A ring; `newest` is the place of the last sample.
+    history: Vec<Sample>,
+    newest: usize,
+    speed: Speed,
+}
+
+impl Belt {
+    pub fn new(belt: &config::Belt, now: Instant) -> Belt {
+        let (motion, resolution) = match belt.motion {
+            config::Motion::Encoder { counts_per_mm, .. } => {
+                let counts_per_km = ((counts_per_mm * 1e6).round() as i64).max(1);
+                (
+                    Motion::Encoder {
+                        counts_per_km,
+                        origin: None,
+                    },
+                    1_000_000_000 / counts_per_km,
+                )
+            }
+            config::Motion::Time { speed } => (
+                Motion::Time {
+                    speed,
+                    running: false,
+                },
+                0,
+            ),
+        };
+        let resolution = Length::from_micrometres(resolution);
+        let per_count = belt.speed_min.time_for(resolution).unwrap_or(Micros::ZERO);
+        let mut history = Vec::with_capacity(HISTORY);
+        history.push(Sample {
+            at: now,
+            position: BeltPosition::ZERO,
+        });
+        Belt {
+            motion,
+            resolution,
+            silence: SILENCE_MIN.max(Micros::new(per_count.get() * 3)),
+            creep: Speed::from_um_per_s((belt.speed_min.as_um_per_s() / CREEP_DIVISOR).max(1)),
+            speed_max: belt.speed_max,
+            history,
+            newest: 0,
+            speed: Speed::ZERO,
+        }
+    }
+
+    /// A reading of the encoder.
+    pub fn encoder(&mut self, counts: i64, at: Instant) -> Reading {
+        let Motion::Encoder {
+            counts_per_km,
+            origin,
+        } = self.motion
+        else {
+            return Reading::Ignored;
+        };
+        let last = self.last();
+        let Some(zero) = origin else {
+            // The first reading is where the belt is now; nothing moved yet.
+            self.rebase(counts, last.position);
+            self.push(Sample {
+                at: at.max(last.at),
+                position: last.position,
+            });
+            return Reading::Moved;
+        };
+        if at < last.at {
+            return Reading::Ignored;
+        }
+        let position = BeltPosition::from_micrometres(
+            (i128::from(counts - zero) * 1_000_000_000 / i128::from(counts_per_km)) as i64,
+        );
+        let moved = position.since(last.position);
+        let elapsed = at.since(last.at);
+        if moved.abs() > self.farthest(elapsed) {
+            self.rebase(counts, last.position);
+            self.push(Sample {
+                at,
+                position: last.position,
+            });
+            self.speed = self.measure();
+            return Reading::Jump;
+        }
+        if elapsed > self.silence && moved.abs().as_micrometres() <= 2 * self.resolution.as_micrometres() {
+            // It stood until just now: do not smear one count over the whole pause.
+            self.push(Sample {
+                at: at - SAMPLE_APART - SAMPLE_APART,
+                position: last.position,
+            });
+        }
+        self.push(Sample { at, position });
+        self.speed = self.measure();
+        Reading::Moved
+    }
+
+    /// The belt-running input changed.
+    pub fn running(&mut self, active: bool, at: Instant) {
+        let position = self.position_at(at);
+        let at = at.max(self.last().at);
+        if let Motion::Time { speed, running } = &mut self.motion {
+            *running = active;
+            self.speed = if active { *speed } else { Speed::ZERO };
+            self.push(Sample { at, position });
+        }
+    }
+
+    /// Farthest the belt can have moved in `elapsed`: twice its highest speed, and two
+    /// counts and 2 mm for the rounding of stamps and counts.
+    fn farthest(&self, elapsed: Micros) -> Length {
+        let slack = Length::from_micrometres(2 * self.resolution.as_micrometres() + 2_000);
+        self.speed_max.travel(elapsed + elapsed) + slack
+    }
+
+    /// From now on `counts` means `position`.
+    fn rebase(&mut self, counts: i64, position: BeltPosition) {
+        if let Motion::Encoder {
+            counts_per_km,
+            origin,
+        } = &mut self.motion
+        {
+            let offset = i128::from(position.as_micrometres()) * i128::from(*counts_per_km) / 1_000_000_000;
+            *origin = Some(counts - offset as i64);
+        }
+    }
+
+    fn last(&self) -> Sample {
+        self.history[self.newest]
+    }
+
+    /// The sample `back` places before the newest.
+    fn sample(&self, back: usize) -> Option<Sample> {
+        let len = self.history.len();
+        (back < len).then(|| self.history[(self.newest + len - back) % len])
+    }
+
+    fn push(&mut self, sample: Sample) {
+        // Two samples must stay apart from each other, or a fast encoder would keep
+        // replacing the newest one for ever: compare with the one before it.
+        if let Some(before) = self.sample(1)
+            && sample.at.since(before.at) < SAMPLE_APART
+        {
+            self.history[self.newest] = sample;
+        } else if self.history.len() < HISTORY {
+            self.history.push(sample);
+            self.newest = self.history.len() - 1;
+        } else {
+            self.newest = (self.newest + 1) % HISTORY;
+            self.history[self.newest] = sample;
+        }
+    }
+
+    fn measure(&self) -> Speed {
+        let last = self.last();
+        let enough = Length::from_micrometres(self.resolution.as_micrometres() * SPEED_COUNTS);
+        let mut best = None;
+        for back in 1..self.history.len() {
+            let Some(sample) = self.sample(back) else { break };
+            let over = last.at.since(sample.at);
+            if over > SPEED_OVER_MAX && best.is_some() {
+                break;
+            }
+            best = Some(sample);
+            if over >= SPEED_OVER_MIN && last.position.since(sample.position).abs() >= enough {
+                break;
+            }
+        }
+        let Some(from) = best else { return Speed::ZERO };
+        let over = last.at.since(from.at).get();
+        if over <= 0 {
+            return self.speed;
+        }
+        let moved = last.position.since(from.position).as_micrometres();
+        Speed::from_um_per_s((i128::from(moved) * 1_000_000 / i128::from(over)) as i64)
+    }
+
+    /// Speed as last measured; zero when the encoder has been silent.
+    pub fn speed(&self, now: Instant) -> Speed {
+        match self.motion {
+            Motion::Encoder { .. } if now.since(self.last().at) > self.silence => Speed::ZERO,
+            _ => self.speed,
+        }
+    }
+
+    /// How far off the measured speed may be: two counts over the longest stretch.
+    pub fn speed_noise(&self) -> Speed {
+        let counts = 2 * self.resolution.as_micrometres();
+        Speed::from_um_per_s(counts * 1_000_000 / SPEED_OVER_MAX.get())
+    }
+
+    /// Not moving forward at a speed worth predicting from.
+    pub fn stands(&self, now: Instant) -> bool {
+        self.speed(now) < self.creep
+    }
+
+    /// When a moving belt counts as standing unless another sample comes.
+    pub fn silent_at(&self) -> Option<Instant> {
+        match self.motion {
+            Motion::Encoder { .. } if self.speed != Speed::ZERO => {
+                Some(self.last().at + self.silence + Micros::new(1))
+            }
+            _ => None,
+        }
+    }
+
+    /// Stamp of the newest sample; a position later than this is a prediction.
+    pub fn known_until(&self) -> Instant {
+        match self.motion {
+            Motion::Encoder { .. } => self.last().at,
+            Motion::Time { .. } => Instant::MAX,
+        }
+    }
+
+    /// Position of the belt at `at`: interpolated in the past, predicted from the
+    /// speed in the near future. Before the oldest sample it is that sample's.
+    pub fn position_at(&self, at: Instant) -> BeltPosition {
+        let last = self.last();
+        if at >= last.at {
+            let ahead = match self.motion {
+                Motion::Encoder { .. } => at.since(last.at).min(self.silence),
+                Motion::Time { .. } => at.since(last.at),
+            };
+            return last.position + self.speed.travel(ahead);
+        }
+        let mut later = last;
+        for back in 1..self.history.len() {
+            let Some(sample) = self.sample(back) else { break };
+            if sample.at <= at {
+                let over = later.at.since(sample.at).get().max(1);
+                let moved = later.position.since(sample.position).as_micrometres();
+                let part = i128::from(moved) * i128::from(at.since(sample.at).get()) / i128::from(over);
+                return sample.position + Length::from_micrometres(part as i64);
+            }
+            later = sample;
+        }
+        later.position
+    }
+
+    /// When the belt reaches `position` at its present speed; `None` while it stands.
+    pub fn when(&self, position: BeltPosition, now: Instant) -> Option<Instant> {
+        if self.stands(now) {
+            return None;
+        }
+        let last = self.last();
+        Some(last.at + self.speed(now).time_for(position.since(last.position))?)
+    }
+
+    /// When the belt first reached `position`, looking back from the newest sample;
+    /// `None` if it has not, or longer ago than the history goes (then the oldest sample).
+    pub fn reached_at(&self, position: BeltPosition, now: Instant) -> Option<Instant> {
+        let last = self.last();
+        if last.position < position {
+            return self.when(position, now).filter(|&at| at <= now);
+        }
+        let mut later = last;
+        for back in 1..self.history.len() {
+            let Some(sample) = self.sample(back) else { break };
+            if sample.position < position {
+                let moved = later.position.since(sample.position).as_micrometres().max(1);
+                let over = i128::from(later.at.since(sample.at).get());
+                let part =
+                    over * i128::from(position.since(sample.position).as_micrometres()) / i128::from(moved);
+                return Some(sample.at + Micros::new(part as i64));
+            }
+            later = sample;
+        }
+        Some(later.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::station::testing;
+
+    fn at(ms: i64) -> Instant {
+        Instant::from_micros(ms * 1_000)
+    }
+
+    /// Encoder of 4 counts per mm at 500 mm/s: 2 counts a millisecond.
+    fn moving(ms: i64) -> Belt {
+        let mut belt = Belt::new(&testing::config().belt, at(0));
+        for t in 0..=ms {
+            belt.encoder(1_000 + 2 * t, at(t));
+        }
+        belt
+    }
+
+    #[test]
+    fn counts_become_micrometres_and_speed() {
+        let belt = moving(200);
+        assert_eq!(belt.position_at(at(200)), BeltPosition::from_micrometres(100_000));
+        assert_eq!(belt.speed(at(200)), Speed::from_um_per_s(500_000));
+    }
+
+    #[test]
+    fn positions_between_and_after_samples_are_interpolated() {
+        let belt = moving(200);
+        let between = Instant::from_micros(100_500);
+        assert_eq!(belt.position_at(between), BeltPosition::from_micrometres(50_250));
+        assert_eq!(belt.position_at(at(210)), BeltPosition::from_micrometres(105_000));
+        assert_eq!(
+            belt.reached_at(BeltPosition::from_micrometres(50_250), at(200)),
+            Some(between)
+        );
+        assert_eq!(
+            belt.when(BeltPosition::from_micrometres(150_000), at(200)),
+            Some(at(300))
+        );
+    }
+
+    #[test]
+    fn a_silent_encoder_means_a_standing_belt() {
+        let belt = moving(200);
+        assert!(!belt.stands(at(230)));
+        assert!(belt.stands(at(231)));
+        assert_eq!(belt.when(BeltPosition::from_micrometres(150_000), at(231)), None);
+        // The prediction does not run away while nothing is heard.
+        assert_eq!(
+            belt.position_at(at(9_000)),
+            BeltPosition::from_micrometres(115_000)
+        );
+    }
+
+    #[test]
+    fn reverse_motion_subtracts() {
+        let mut belt = moving(200);
+        for t in 1..=50 {
+            belt.encoder(1_400 - 2 * t, at(200 + t));
+        }
+        assert_eq!(belt.position_at(at(250)), BeltPosition::from_micrometres(75_000));
+        assert!(belt.speed(at(250)) < Speed::ZERO);
+        assert!(belt.stands(at(250)));
+    }
+
+    #[test]
+    fn a_jump_keeps_the_position_and_is_told() {
+        let mut belt = moving(200);
+        assert_eq!(belt.encoder(9_000, at(201)), Reading::Jump);
+        assert_eq!(belt.position_at(at(201)), BeltPosition::from_micrometres(100_000));
+        assert_eq!(belt.encoder(9_002, at(202)), Reading::Moved);
+        assert_eq!(belt.position_at(at(202)), BeltPosition::from_micrometres(100_500));
+    }
+
+    #[test]
+    fn starting_after_a_pause_is_not_smeared() {
+        let mut belt = moving(10);
+        belt.encoder(1_020, at(1_000));
+        belt.encoder(1_021, at(2_000));
+        assert_eq!(belt.position_at(at(1_500)), BeltPosition::from_micrometres(5_000));
+    }
+
+    #[test]
+    fn time_counts_only_while_the_belt_runs() {
+        let mut config = testing::config();
+        config.belt.motion = config::Motion::Time {
+            speed: Speed::from_um_per_s(500_000),
+        };
+        let mut belt = Belt::new(&config.belt, at(0));
+        assert_eq!(belt.position_at(at(100)), BeltPosition::ZERO);
+        belt.running(true, at(100));
+        assert_eq!(belt.position_at(at(300)), BeltPosition::from_micrometres(100_000));
+        belt.running(false, at(300));
+        assert_eq!(belt.position_at(at(900)), BeltPosition::from_micrometres(100_000));
+        assert!(belt.stands(at(900)));
+        assert_eq!(belt.position_at(at(200)), BeltPosition::from_micrometres(50_000));
+    }
+
+    #[test]
+    fn a_fast_encoder_does_not_shorten_the_history() {
+        let mut belt = Belt::new(&testing::config().belt, at(0));
+        for i in 0..10_000 {
+            belt.encoder(i / 5, Instant::from_micros(i * 100));
+        }
+        let old = belt.position_at(at(600));
+        assert!((old.as_micrometres() - 300_000).abs() <= 500, "{old:?}");
+    }
+}

@@ -1,0 +1,347 @@
+//! What became of each part: the pulse's report, chute eye and passed eye.
+//!
+//! A part meant to be rejected is *struck* when a pulse that is on reaches it;
+//! the chute eye has to see it within its time after that. The passed eye has
+//! to see good parts at their place, and no other. A part ends when everything
+//! that could still tell about it has spoken.
+
+use super::Station;
+use crate::config::{PassedEye, Recipe};
+use crate::station::event::{Action, AlarmKind, Entry, Fate, PulseRefusal, PulseReport, Stray, Unaccounted};
+use crate::station::ledger::Part;
+use crate::station::schedule::{self, Pulse, State};
+use crate::units::{BeltPosition, Instant, Length, Micros, PulseId};
+
+/// An eye's edge may be handed in this much after its stamp, its debouncing apart.
+const DELIVERY: Micros = Micros::from_millis(5);
+
+impl Station {
+    /// Commands act `lag_on` later; from here on the reject acts in position.
+    pub(super) fn on_pulse(
+        &mut self,
+        now: Instant,
+        id: PulseId,
+        report: PulseReport,
+        actions: &mut Vec<Action>,
+    ) {
+        match report {
+            PulseReport::On { at } => self.schedule.report_on(id, at),
+            PulseReport::Off { at } => self.pulse_over(now, id, at, actions),
+            PulseReport::Refused(PulseRefusal::MaxOnReached) => {
+                self.pulse_over(now, id, now, actions);
+                self.alarm(AlarmKind::PulseFault, now, actions);
+            }
+            PulseReport::Refused(_) => {
+                if self.schedule.remove(id).is_some() {
+                    schedule::miss(&mut self.ledger, id);
+                    self.alarm(AlarmKind::PulseFault, now, actions);
+                }
+            }
+        }
+    }
+
+    fn pulse_over(&mut self, now: Instant, id: PulseId, off: Instant, actions: &mut Vec<Action>) {
+        let Some(pulse) = self.schedule.get(id).copied() else {
+            return;
+        };
+        let State::On {
+            on_at,
+            off_at,
+            actual,
+        } = pulse.state
+        else {
+            // Over without ever having been on.
+            self.schedule.remove(id);
+            schedule::miss(&mut self.ledger, id);
+            self.alarm(AlarmKind::PulseFault, now, actions);
+            return;
+        };
+        actions.push(Action::Record(Entry::Fired {
+            pulse: id,
+            planned_on: on_at,
+            actual_on: actual,
+            planned_off: off_at,
+            actual_off: off,
+        }));
+        self.strike(now, &pulse, Some(off));
+        self.schedule.remove(id);
+        let before = self.ledger.parts().iter().any(|part| part.missed);
+        schedule::miss(&mut self.ledger, id);
+        let missed = !before && self.ledger.parts().iter().any(|part| part.missed);
+        if pulse.clipped || missed {
+            self.alarm(AlarmKind::PulseFault, now, actions);
+        }
+    }
+
+    /// Marks what the pulse has reached by now: its own parts, and good ones in its way.
+    fn strike(&mut self, now: Instant, pulse: &Pulse, off: Option<Instant>) {
+        let State::On { actual, .. } = pulse.state else {
+            return;
+        };
+        let reject = &self.config.reject;
+        let acts_from = actual + reject.lag_on;
+        let acts_to = off.map_or(now, |off| off + reject.lag_off);
+        if acts_to < acts_from || (off.is_none() && now < acts_from) {
+            return;
+        }
+        let (from, to) = (self.belt.position_at(acts_from), self.belt.position_at(acts_to));
+        for index in 0..self.ledger.parts().len() {
+            let part = &self.ledger.parts()[index];
+            let recipe = &self.config.recipes[usize::from(part.recipe.0)];
+            if part.struck.is_some() {
+                continue;
+            }
+            let reached = if part.pulse == Some(pulse.id) {
+                let aim = schedule::window(part, recipe, reject).on;
+                (to >= aim).then_some(aim)
+            } else if part.will_reject {
+                None
+            } else {
+                let (first, last) = self.exposed(part);
+                (to >= first && from <= last).then_some(first)
+            };
+            if let Some(place) = reached {
+                let at = self.belt.reached_at(place, now).unwrap_or(now);
+                self.ledger.parts_mut()[index].struck = Some(at.max(acts_from));
+            }
+        }
+    }
+
+    /// Belt positions at which some of the part lies under the reject.
+    fn exposed(&self, part: &Part) -> (BeltPosition, BeltPosition) {
+        let reject = &self.config.reject;
+        let middle = part.position + reject.distance;
+        let half = reject.footprint.half();
+        (middle + -half, middle + part.length + half)
+    }
+
+    pub(super) fn strike_all(&mut self, now: Instant) {
+        for index in 0..self.schedule.pulses().len() {
+            let pulse = self.schedule.pulses()[index];
+            self.strike(now, &pulse, None);
+        }
+    }
+
+    /// The chute eye saw something fall.
+    pub(super) fn on_chute(&mut self, at: Instant, actions: &mut Vec<Action>) {
+        let Some(eye) = &self.config.verify.chute else {
+            return;
+        };
+        let centre = Micros::new((eye.after_min.get() + eye.after_max.get()) / 2);
+        let distance = |part: &Part| {
+            let after = at.since(part.struck?);
+            let open = !part.in_chute && !part.chute_over;
+            let within = after >= eye.after_min && after <= eye.after_max;
+            // Of two that could be it, the one that was meant to be rejected.
+            (open && within).then_some((after.get().abs_diff(centre.get()), !part.will_reject))
+        };
+        let parts = self.ledger.parts().iter().enumerate();
+        let nearest = parts.filter_map(|(i, part)| Some((distance(part)?, i))).min();
+        #[cfg(test)]
+        let nearest = self.planted_neighbour(nearest);
+        match nearest {
+            Some((_, index)) => self.ledger.parts_mut()[index].in_chute = true,
+            None => {
+                let stray = Stray::ChuteEyeWithoutReject;
+                actions.push(Action::Record(Entry::Stray { stray, at }));
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn planted_neighbour(&self, nearest: Option<((u64, bool), usize)>) -> Option<((u64, bool), usize)> {
+        if !self.bug(super::PlantedBug::ConfirmToNeighbour) {
+            return nearest;
+        }
+        let (rank, right) = nearest?;
+        let waits = |part: &Part| part.will_reject && !part.in_chute && !part.chute_over;
+        let parts = self.ledger.parts().iter().enumerate();
+        let other = parts
+            .filter(|(i, part)| *i != right && waits(part))
+            .map(|(i, _)| i)
+            .next();
+        Some((rank, other.unwrap_or(right)))
+    }
+
+    /// The passed eye saw something on the belt behind the rejecter.
+    pub(super) fn on_passed(&mut self, now: Instant, at: Instant, actions: &mut Vec<Action>) {
+        let Some(eye) = self.config.verify.passed.clone() else {
+            return;
+        };
+        let here = self.belt.position_at(at);
+        let off = |part: &Part| here.since(part.position + eye.distance);
+        let parts = self.ledger.parts().iter().enumerate();
+        let nearest = parts
+            .map(|(i, part)| (off(part).abs(), i))
+            .filter(|(off, _)| *off <= eye.window)
+            .min();
+        let Some((_, index)) = nearest else {
+            self.passed_unexplained(now, at, here, &eye, actions);
+            return;
+        };
+        let part = &self.ledger.parts()[index];
+        let off = off(part);
+        if part.will_reject {
+            self.end(now, index, Fate::Escaped, actions);
+            self.alarm(AlarmKind::Escape, at, actions);
+        } else {
+            self.end(now, index, Fate::Passed { verified: true }, actions);
+        }
+        self.suspect_passed(now, off, eye.window, actions);
+    }
+
+    fn passed_unexplained(
+        &mut self,
+        now: Instant,
+        at: Instant,
+        here: BeltPosition,
+        eye: &PassedEye,
+        actions: &mut Vec<Action>,
+    ) {
+        let stray = Stray::PassedEyeWithoutPart;
+        actions.push(Action::Record(Entry::Stray { stray, at }));
+        let zero = here + -eye.distance;
+        // The rear of a part that was seen already, or what was on the belt before we were.
+        let rear = self.eye_ended_length();
+        if !self.foreign(zero) && !self.ended_near(zero, rear) {
+            self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
+            self.suspect_elsewhere(now, actions);
+        }
+    }
+
+    fn eye_ended_length(&self) -> Length {
+        self.config.recipes[usize::from(self.recipe.0)].part_min.half()
+    }
+
+    /// Ends all parts about which nothing more can come.
+    pub(super) fn conclude(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let heard = now - self.eyes.slowest() - DELIVERY;
+        let (here, heard_of) = (self.belt.position_at(now), self.belt.position_at(heard));
+        self.expire_chute(heard, now, actions);
+        let mut index = 0;
+        while index < self.ledger.parts().len() {
+            match self.conclusion(index, here, heard_of) {
+                Some(fate) => {
+                    self.end(now, index, fate, actions);
+                    if fate == Fate::Unaccounted(Unaccounted::Missing) {
+                        self.alarm(AlarmKind::GoodPartMissing, now, actions);
+                        self.suspect_missing(now, actions);
+                    }
+                    if fate == Fate::Escaped {
+                        self.alarm(AlarmKind::Escape, now, actions);
+                    }
+                }
+                None => index += 1,
+            }
+        }
+    }
+
+    fn expire_chute(&mut self, heard: Instant, now: Instant, actions: &mut Vec<Action>) {
+        let Some(after_max) = self.config.verify.chute.as_ref().map(|eye| eye.after_max) else {
+            return;
+        };
+        for index in 0..self.ledger.parts().len() {
+            let part = &mut self.ledger.parts_mut()[index];
+            let Some(struck) = part.struck.filter(|_| !part.in_chute && !part.chute_over) else {
+                continue;
+            };
+            if heard > struck + after_max {
+                part.chute_over = true;
+                if part.will_reject {
+                    self.alarm(AlarmKind::RejectNotConfirmed, now, actions);
+                }
+            }
+        }
+    }
+
+    /// The fate of the part at `index`, if all has been heard about it.
+    fn conclusion(&self, index: usize, here: BeltPosition, heard_of: BeltPosition) -> Option<Fate> {
+        let part = &self.ledger.parts()[index];
+        let recipe = &self.config.recipes[usize::from(part.recipe.0)];
+        let passed_over = match &self.config.verify.passed {
+            Some(eye) => heard_of > part.position + eye.distance + eye.window,
+            None => here > self.left_reject(part, recipe),
+        };
+        let chute_settled = self.config.verify.chute.is_none() || part.in_chute || part.chute_over;
+        if !passed_over || self.pulse_may_reach(part) {
+            return None;
+        }
+        let watched = self.config.verify.passed.is_some();
+        if part.will_reject {
+            return match (part.struck, part.missed) {
+                (Some(_), _) if !chute_settled => None,
+                (Some(_), _) if part.in_chute => Some(Fate::Confirmed),
+                (Some(_), _) => Some(Fate::Unconfirmed),
+                // Not fired at, and yet not seen behind the rejecter: somebody took it.
+                (None, true) if watched => Some(Fate::Unaccounted(Unaccounted::Missing)),
+                (None, true) => Some(Fate::Escaped),
+                (None, false) => None,
+            };
+        }
+        Some(match (part.struck, watched) {
+            (Some(_), _) => Fate::Collateral,
+            (None, true) => Fate::Unaccounted(Unaccounted::Missing),
+            (None, false) => Fate::Passed { verified: false },
+        })
+    }
+
+    /// Belt position at which the part has left the reject for good.
+    fn left_reject(&self, part: &Part, recipe: &Recipe) -> BeltPosition {
+        self.exposed(part).1 + recipe.pulse_margin
+    }
+
+    /// A pulse that is on, or will be, may still strike this part.
+    fn pulse_may_reach(&self, part: &Part) -> bool {
+        let last = self.exposed(part).1;
+        self.schedule.pulses().iter().any(|pulse| match pulse.state {
+            State::On { .. } => pulse.window.on <= last && part.struck.is_none(),
+            State::Planned | State::Sent { .. } => part.pulse == Some(pulse.id),
+        })
+    }
+
+    /// When time alone, on a moving belt, concludes something.
+    pub(super) fn conclude_deadline(&self, now: Instant, index: usize) -> Option<Instant> {
+        let part = &self.ledger.parts()[index];
+        let recipe = &self.config.recipes[usize::from(part.recipe.0)];
+        let slack = self.eyes.slowest() + DELIVERY + Micros::new(5);
+        let end = match &self.config.verify.passed {
+            Some(eye) => self
+                .belt
+                .when(part.position + eye.distance + eye.window, now)
+                .map(|at| at + slack),
+            None => self
+                .belt
+                .when(self.left_reject(part, recipe), now)
+                .map(|at| at + Micros::new(5)),
+        };
+        let chute = self.config.verify.chute.as_ref().and_then(|eye| {
+            let open = !part.in_chute && !part.chute_over;
+            Some(part.struck.filter(|_| open)? + eye.after_max + slack)
+        });
+        [end, chute].into_iter().flatten().filter(|&at| at > now).min()
+    }
+
+    /// Ends a part: on record, counted, and its frame let go.
+    pub(super) fn end(&mut self, now: Instant, index: usize, fate: Fate, actions: &mut Vec<Action>) {
+        let part = self.ledger.end(index, fate);
+        actions.push(Action::Record(Entry::Ended {
+            part: part.id,
+            fate,
+            at: now,
+        }));
+        if let crate::station::ledger::Look::Inspecting { frame, .. } = part.look {
+            self.frames.release(frame, actions);
+        }
+        if let Some(last) = self.last.part.as_mut().filter(|last| last.part == part.id) {
+            last.fate = Some(fate);
+        }
+        if let Some(last) = self.last.reject.as_mut().filter(|last| last.part == part.id) {
+            last.fate = Some(fate);
+        }
+        self.stats.ended(matches!(
+            fate,
+            Fate::Confirmed | Fate::Unconfirmed | Fate::Collateral
+        ));
+        self.remember_end(part.position);
+    }
+}

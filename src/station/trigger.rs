@@ -1,0 +1,202 @@
+//! From the photo-eye's settled levels to parts in the ledger.
+
+use super::Station;
+use crate::config::{CameraMode, Trigger};
+use crate::station::debounce::{Lost, Settled};
+use crate::station::event::{Action, AlarmKind, Entry, Fate, NoResult, Unaccounted, Verdict};
+use crate::station::ledger::Part;
+use crate::units::{BeltPosition, Instant, Length, PartId};
+use arrayvec::ArrayVec;
+
+/// This many triggers without the belt moving on are no part that wobbles: the
+/// encoder stands still while parts pass.
+const REPEATS_MAX: u32 = 3;
+/// Places of parts that ended lately, so that what is left of them in a picture
+/// is not taken for something new.
+const ENDED: usize = 32;
+
+/// What is at the photo-eye.
+#[derive(Clone, Debug, Default)]
+pub struct AtEye {
+    /// The part that covers it, or covered it last, and where its leading edge was.
+    part: Option<(PartId, BeltPosition)>,
+    repeats: u32,
+    ended: ArrayVec<BeltPosition, ENDED>,
+}
+
+impl Station {
+    pub(super) fn on_photo_eye(&mut self, now: Instant, settled: Settled, actions: &mut Vec<Action>) {
+        if !matches!(self.config.trigger, Trigger::PhotoEye { .. }) {
+            return;
+        }
+        let position = self.belt.position_at(settled.at);
+        if settled.active {
+            self.on_leading_edge(now, settled.at, position, actions);
+        } else {
+            self.on_trailing_edge(now, position, actions);
+        }
+    }
+
+    fn on_leading_edge(
+        &mut self,
+        now: Instant,
+        at: Instant,
+        position: BeltPosition,
+        actions: &mut Vec<Action>,
+    ) {
+        let part_min = self.config.recipes[usize::from(self.recipe.0)].part_min;
+        if let Some((_, lead)) = self.eye.part
+            && position.since(lead) < part_min.half()
+        {
+            // Nothing follows a part within half its length: it is the same one, with a
+            // hole in it, or moved back and forth. Unless the position itself is wrong.
+            self.eye.repeats += 1;
+            if self.eye.repeats >= REPEATS_MAX && self.lock.permit() {
+                self.slipped(now, actions);
+                self.eye.part = None;
+            }
+            return;
+        }
+        self.eye.repeats = 0;
+        let id = self.open_part(now, at, position, None, actions);
+        self.eye.part = Some((id, position));
+    }
+
+    fn on_trailing_edge(&mut self, now: Instant, position: BeltPosition, actions: &mut Vec<Action>) {
+        let Some((id, lead)) = self.eye.part else { return };
+        let Some(index) = self.ledger.find(id) else { return };
+        let part = &mut self.ledger.parts_mut()[index];
+        let recipe = &self.config.recipes[usize::from(part.recipe.0)];
+        let length = position.since(lead);
+        if length <= Length::ZERO {
+            return; // The belt ran back; the longest part is assumed.
+        }
+        part.length = length.max(recipe.part_min);
+        part.measured = true;
+        let (min, max) = (recipe.part_min, recipe.part_max);
+        let touching = length > recipe.part_max + recipe.part_min.half();
+        self.reshape_pulse_of(index);
+        if touching && self.ledger.parts()[index].undecided() {
+            // Two parts without a gap: nobody can judge them as one.
+            self.decide(now, index, Verdict::NoResult(NoResult::Ambiguous), actions);
+        }
+        self.suspect_length(now, length, min, max, actions);
+    }
+
+    /// The driver lost an edge of the photo-eye.
+    pub(super) fn on_photo_eye_lost(&mut self, lost: Lost, at: Instant, actions: &mut Vec<Action>) {
+        // A missing end of a part is made up for by the beginning of the next. A missing
+        // beginning is a part that nobody announced, seen only by its end.
+        if lost == Lost::Active && matches!(self.config.trigger, Trigger::PhotoEye { .. }) {
+            self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
+        }
+    }
+
+    /// A part begins. It is on record before anything is done about it (invariant 1).
+    pub(super) fn open_part(
+        &mut self,
+        now: Instant,
+        at: Instant,
+        position: BeltPosition,
+        length: Option<Length>,
+        actions: &mut Vec<Action>,
+    ) -> PartId {
+        let (lane, recipe) = (self.config.belt.lane, self.recipe);
+        let room = self.ledger.has_room();
+        let id = self.ledger.number();
+        actions.push(Action::Record(Entry::Seen {
+            part: id,
+            lane,
+            at,
+            position,
+            recipe,
+        }));
+        self.stats.seen(now);
+        if !room {
+            let fate = Fate::Unaccounted(Unaccounted::LedgerFull);
+            self.ledger.end_unplaced(fate);
+            self.remember_end(position);
+            actions.push(Action::Record(Entry::Ended {
+                part: id,
+                fate,
+                at: now,
+            }));
+            self.alarm(AlarmKind::LedgerFull, now, actions);
+            return id;
+        }
+        let settings = &self.config.recipes[usize::from(recipe.0)];
+        let mut part = Part::new(id, lane, recipe, at, position);
+        part.predicted = at > self.belt.known_until();
+        part.length = length.unwrap_or(settings.part_max).max(settings.part_min);
+        part.measured = length.is_some();
+        part.owed = self.frame_for_each_trigger();
+        self.ledger.insert(part);
+        id
+    }
+
+    fn frame_for_each_trigger(&self) -> bool {
+        matches!(self.config.trigger, Trigger::PhotoEye { .. })
+            && self
+                .config
+                .cameras
+                .first()
+                .is_some_and(|camera| camera.mode == CameraMode::Triggered)
+    }
+
+    /// Trigger positions that were predicted become exact once the encoder is heard again.
+    pub(super) fn settle_positions(&mut self) {
+        let known = self.belt.known_until();
+        for index in 0..self.ledger.parts().len() {
+            let part = &mut self.ledger.parts_mut()[index];
+            if !part.predicted || part.at > known {
+                continue;
+            }
+            part.predicted = false;
+            part.position = self.belt.position_at(part.at);
+            let (id, position) = (part.id, part.position);
+            if let Some((eye, lead)) = &mut self.eye.part
+                && *eye == id
+            {
+                *lead = position;
+            }
+            self.reshape_pulse_of(index);
+        }
+    }
+
+    pub(super) fn remember_end(&mut self, position: BeltPosition) {
+        if self.eye.ended.is_full() {
+            self.eye.ended.remove(0);
+        }
+        self.eye.ended.push(position);
+    }
+
+    /// A part that began near here has ended lately.
+    pub(super) fn ended_near(&self, position: BeltPosition, reach: Length) -> bool {
+        self.eye
+            .ended
+            .iter()
+            .any(|ended| ended.since(position).abs() < reach)
+    }
+
+    #[cfg(test)]
+    pub(super) fn planted_job(
+        &self,
+        index: usize,
+        id: PartId,
+        recipe: crate::units::RecipeId,
+    ) -> (PartId, crate::units::RecipeId) {
+        use super::PlantedBug;
+        let next = self.ledger.parts().get(index + 1).map(|part| part.id);
+        let id = if self.bug(PlantedBug::OffByOnePart) {
+            next.unwrap_or(id)
+        } else {
+            id
+        };
+        let recipe = if self.bug(PlantedBug::ChangeoverNewRecipe) {
+            self.recipe
+        } else {
+            recipe
+        };
+        (id, recipe)
+    }
+}
