@@ -6,11 +6,13 @@
 //! |---|---|---|
 //! | [`lines::OutputPort`] | not in this version | [`simchip::SimLines`] |
 //! | [`clock`] | `CLOCK_MONOTONIC` and nothing else | time as a value: the core and the simulation never ask a clock |
+//! | [`mapped`] | a mapped file of the record | the same |
 //! | [`realtime`] | priority and locked memory | – |
 //!
 //! `unsafe` is allowed here and in `kernels/` only (invariant 12).
 
 pub mod clock;
 pub mod lines;
+pub mod mapped;
 pub mod realtime;
 pub mod simchip;
