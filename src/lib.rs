@@ -3,13 +3,26 @@
 //! The modules in the order a part meets them; `units` and `config` come first
 //! because everything speaks in them.
 
-pub mod cli;
-pub mod config;
-pub mod device;
-pub mod infer;
-pub mod outputs;
-pub mod simulate;
-pub mod station;
-pub mod status;
 pub mod units;
+
+pub mod config;
+
+pub mod device;
+
 pub mod vision;
+
+pub mod infer;
+
+pub mod station;
+
+pub mod outputs;
+
+pub mod record;
+
+pub mod status;
+
+pub mod control;
+
+pub mod simulate;
+
+pub mod cli;

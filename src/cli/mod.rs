@@ -1,31 +1,125 @@
 //! The command line: one file a subcommand.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed while running |
+//! | 2 | wrong arguments or a configuration that cannot be used |
 
+mod ack;
+mod bench;
+mod changeover;
+mod check;
+mod completions;
+mod config;
+mod demo;
+mod evaluate;
+mod man;
+mod model;
 mod outputs;
+mod run;
+mod simulate;
+mod status;
+mod summary;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A reject station for conveyors: sees each part, judges it, removes it, proves that it left the belt.
 #[derive(Debug, Parser)]
 #[command(name = "elek", version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
+    /// How much to log: error, warn, info, debug or trace.
+    #[arg(long, global = true, env = "ELEK_LOG", default_value = "info", value_name = "LEVEL")]
+    log: String,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the station.
+    Run(run::Args),
+    /// Run the station on the built-in simulated line for half a minute and report.
+    Demo(demo::Args),
+    /// Check a configuration and do the arithmetic of its line.
+    Check(check::Args),
+    /// Print the default configuration, or bring an old one up to date.
+    Config(config::Args),
+    /// Look into a model file.
+    Model(model::Args),
+    /// Run a labelled folder of pictures through the station's pipeline and count what it got wrong.
+    Evaluate(evaluate::Args),
+    /// Run the station core under a simulated line with faults, or render training pictures.
+    Simulate(simulate::Args),
+    /// Show what a running station does.
+    Status(status::Args),
+    /// Acknowledge the alarms of a running station and let the belt run.
+    Ack(ack::Args),
+    /// Change a running station over to another recipe.
+    Changeover(changeover::Args),
+    /// Measure the pipeline on this machine.
+    Bench(bench::Args),
     /// Own the output lines (started by `elek run`, or by systemd).
     Outputs(outputs::Args),
+    /// Print completions for a shell.
+    Completions(completions::Args),
+    /// Print the manual page.
+    Man(man::Args),
+    /// Load a model under limits of memory and time (started by elek itself).
+    #[command(hide = true)]
+    ProbeModel(model::ProbeArgs),
 }
 
 /// Parses the arguments, runs the subcommand and reports its error, if any.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = Cli::parse();
+    start_log(&cli.log);
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Model(args) => model::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Ack(args) => ack::run(args),
+        Command::Changeover(args) => changeover::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Outputs(args) => outputs::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
+        Command::ProbeModel(args) => model::probe(args),
     };
     result.unwrap_or_else(|error| {
+        // A reader that went away (`elek status | head`) is no failure to report.
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("elek: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn start_log(level: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(format!("{level},tract_core=error,tract_onnx=error,tract_hir=error,tract_linalg=error"))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// A time in seconds from the command line, above 0 and at most a day.
+fn seconds(text: &str) -> Result<std::time::Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    if !(seconds > 0.0 && seconds <= 86_400.0) {
+        return Err("must be above 0 and at most 86400 seconds".into());
+    }
+    Ok(std::time::Duration::from_secs_f64(seconds))
 }

@@ -39,7 +39,9 @@ impl Mapped {
         // this is the only way to its content, so all accesses in this process are atomic. Another
         // process is kept out by the lock on the record path; one that ignores it and shortens the file
         // ends this process (SIGBUS), which is a crash like any other, not a wrong value.
-        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.map.len() / WORD) }
+        unsafe {
+            std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.map.len() / WORD)
+        }
     }
 
     /// Waits until these bytes are on the disk; an error means that they may not be.

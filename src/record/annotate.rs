@@ -24,18 +24,35 @@ const BAND_PASS: Rgb888 = Rgb888::new(15, 95, 50);
 
 /// Draws a part; `None` when no model has looked at it, so there is nothing to show.
 pub fn annotate(picture: &Picture) -> Option<Thumbnail> {
-    let square = picture.segment.as_ref().or(picture.classify.as_ref()).filter(|square| is_whole(square))?;
+    let square = picture
+        .segment
+        .as_ref()
+        .or(picture.classify.as_ref())
+        .filter(|square| is_whole(square))?;
     let side = square.side * ZOOM;
     let words = lines(picture, side);
     let height = side + 2 * BORDER + LINE * words.len() as u32;
-    let mut canvas = Canvas { width: side, height, rgb: vec![0; (side * height * 3) as usize] };
+    let mut canvas = Canvas {
+        width: side,
+        height,
+        rgb: vec![0; (side * height * 3) as usize],
+    };
     enlarge(square, &mut canvas.rgb);
     let masked = picture.segment.is_some() && picture.mask.len() == (square.side * square.side) as usize;
     if masked {
         outline(&picture.mask, square.side as i32, &mut canvas.rgb);
     }
-    write_words(&mut canvas, side, &words, if picture.rejected { BAND_REJECT } else { BAND_PASS });
-    Some(Thumbnail { width: side, height, rgb: canvas.rgb })
+    write_words(
+        &mut canvas,
+        side,
+        &words,
+        if picture.rejected { BAND_REJECT } else { BAND_PASS },
+    );
+    Some(Thumbnail {
+        width: side,
+        height,
+        rgb: canvas.rgb,
+    })
 }
 
 fn is_whole(square: &Square) -> bool {
@@ -59,7 +76,11 @@ fn outline(mask: &[u8], side: i32, to: &mut [u8]) {
     let wide = side * zoom;
     let class = |x: i32, y: i32| {
         let inside = (0..wide).contains(&x) && (0..wide).contains(&y);
-        if inside { mask[(y / zoom * side + x / zoom) as usize] } else { 0 }
+        if inside {
+            mask[(y / zoom * side + x / zoom) as usize]
+        } else {
+            0
+        }
     };
     for y in 0..wide {
         for x in 0..wide {
@@ -114,7 +135,9 @@ fn wrap(text: &str, per_line: usize, into: &mut Vec<String>) {
 fn write_words(canvas: &mut Canvas, top: u32, words: &[String], band: Rgb888) {
     let from = (top * canvas.width * 3) as usize;
     let colour = [band.r(), band.g(), band.b()];
-    canvas.rgb[from..].chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&colour));
+    canvas.rgb[from..]
+        .chunks_exact_mut(3)
+        .for_each(|pixel| pixel.copy_from_slice(&colour));
     let style = MonoTextStyle::new(&FONT, Rgb888::WHITE);
     for (index, line) in words.iter().enumerate() {
         let at = Point::new(BORDER as i32, (top + BORDER + index as u32 * LINE) as i32);
@@ -161,7 +184,10 @@ mod tests {
             rejected: true,
             words: "scratch 0.93, limit 0.60".into(),
             recipe: "cap".into(),
-            segment: Some(Square { side, rgb: vec![100; (side * side * 3) as usize] }),
+            segment: Some(Square {
+                side,
+                rgb: vec![100; (side * side * 3) as usize],
+            }),
             mask: vec![0; (side * side) as usize],
             ..Picture::default()
         }
@@ -177,7 +203,10 @@ mod tests {
         let mut picture = part(64);
         picture.mask[20 * 64 + 30] = 2;
         let drawn = annotate(&picture).unwrap();
-        assert_eq!((drawn.width, drawn.rgb.len()), (128, (drawn.width * drawn.height * 3) as usize));
+        assert_eq!(
+            (drawn.width, drawn.rgb.len()),
+            (128, (drawn.width * drawn.height * 3) as usize)
+        );
         assert_eq!(pixel(&drawn, 60, 40), [100; 3], "the defect itself");
         assert_eq!(pixel(&drawn, 61, 41), [100; 3]);
         for (x, y) in [(59, 40), (58, 39), (62, 40), (60, 42), (63, 43)] {
@@ -191,7 +220,12 @@ mod tests {
     fn words_stand_below_the_picture_and_long_ones_are_wrapped() {
         let mut picture = part(64);
         let short = annotate(&picture).unwrap();
-        assert!(short.rgb[128 * 128 * 3..].chunks_exact(3).any(|pixel| pixel == [255; 3]), "white letters");
+        assert!(
+            short.rgb[128 * 128 * 3..]
+                .chunks_exact(3)
+                .any(|pixel| pixel == [255; 3]),
+            "white letters"
+        );
         picture.words = "contamination.area_mm2 123456.789, limit 0.8; ".repeat(3);
         let long = annotate(&picture).unwrap();
         assert!(long.height > short.height);
@@ -207,7 +241,10 @@ mod tests {
         let mut picture = part(64);
         picture.mask = vec![1; 10];
         assert!(annotate(&picture).is_some());
-        picture.segment = Some(Square { side: 64, rgb: vec![0; 5] });
+        picture.segment = Some(Square {
+            side: 64,
+            rgb: vec![0; 5],
+        });
         assert_eq!(annotate(&picture), None);
     }
 }

@@ -29,7 +29,9 @@ const SOURCES: usize = 6;
 impl Source {
     fn trouble(self) -> Trouble {
         match self {
-            Source::Journal | Source::Reservation | Source::Pictures | Source::PictureQueue => Trouble::Record,
+            Source::Journal | Source::Reservation | Source::Pictures | Source::PictureQueue => {
+                Trouble::Record
+            }
             Source::Disk => Trouble::DiskLow,
             // A full ring would drop entries: that is an overflow of a queue, so the permit goes off.
             Source::Backlog => Trouble::Queue,
@@ -43,6 +45,7 @@ pub struct Health {
     tell: OnTrouble,
     pictures_written: AtomicU64,
     pictures_lost: AtomicU64,
+    pictures_dropped: AtomicU64,
 }
 
 impl Health {
@@ -52,6 +55,7 @@ impl Health {
             tell,
             pictures_written: AtomicU64::new(0),
             pictures_lost: AtomicU64::new(0),
+            pictures_dropped: AtomicU64::new(0),
         })
     }
 
@@ -76,7 +80,9 @@ impl Health {
             return false;
         }
         let of_kind = |all: &[bool; SOURCES]| {
-            SOURCE_LIST.iter().any(|s| s.trouble() == source.trouble() && all[*s as usize])
+            SOURCE_LIST
+                .iter()
+                .any(|s| s.trouble() == source.trouble() && all[*s as usize])
         };
         let before = of_kind(&all);
         all[source as usize] = present;
@@ -95,8 +101,16 @@ impl Health {
     pub(super) fn picture_written(&self) {
         self.pictures_written.fetch_add(1, Ordering::Relaxed);
     }
+    /// The disk did not take it.
     pub(super) fn picture_lost(&self) {
         self.pictures_lost.fetch_add(1, Ordering::Relaxed);
+    }
+    /// There was no room for it to wait in.
+    pub(super) fn picture_dropped(&self) {
+        self.pictures_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(super) fn pictures_dropped(&self) -> u64 {
+        self.pictures_dropped.load(Ordering::Relaxed)
     }
     /// Parts of which the pictures were written since start.
     pub fn pictures_written(&self) -> u64 {
@@ -104,7 +118,7 @@ impl Health {
     }
     /// Parts of which the pictures should have been kept and were not.
     pub fn pictures_lost(&self) -> u64 {
-        self.pictures_lost.load(Ordering::Relaxed)
+        self.pictures_lost.load(Ordering::Relaxed) + self.pictures_dropped()
     }
 }
 
@@ -125,7 +139,9 @@ mod tests {
     fn two_failures_of_a_kind_are_one_trouble_that_ends_with_the_last() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&told);
-        let health = Health::new(Box::new(move |trouble, present| log.lock().unwrap().push((trouble, present))));
+        let health = Health::new(Box::new(move |trouble, present| {
+            log.lock().unwrap().push((trouble, present))
+        }));
         health.failed(Source::Journal, &"journal");
         health.failed(Source::Journal, &"journal again");
         health.failed(Source::Pictures, &"pictures");

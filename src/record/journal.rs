@@ -40,7 +40,9 @@ fn advice(error: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => ". The disk is full: make room",
-        Some(ErrorCode::ReadOnly) => ". It cannot be written: is the file system read-only, or the owner another user?",
+        Some(ErrorCode::ReadOnly) => {
+            ". It cannot be written: is the file system read-only, or the owner another user?"
+        }
         Some(ErrorCode::CannotOpen) => ". May this user write to the folder?",
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             ". It is damaged: move it away together with its -wal and -shm and start again; the counts go on from the ring"
@@ -77,24 +79,43 @@ impl Journal {
     /// Opens the journal in `dir` for writing; makes it if missing.
     pub fn open(dir: &Path) -> Result<Journal, JournalError> {
         let path = Journal::path(dir);
-        let failed = |source| JournalError::Sql { path: path.clone(), source };
+        let failed = |source| JournalError::Sql {
+            path: path.clone(),
+            source,
+        };
         let db = Connection::open(&path).map_err(failed)?;
         configure(&db).map_err(failed)?;
-        let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+        let version: i64 = db
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(failed)?;
         if version > SCHEMA_VERSION {
             return Err(JournalError::Newer { path, version });
         }
         if version == 0 {
-            let make = format!("BEGIN; {} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;", include_str!("schema.sql"));
+            let make = format!(
+                "BEGIN; {} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;",
+                include_str!("schema.sql")
+            );
             db.execute_batch(&make).map_err(failed)?;
         }
-        let mut journal = Journal { db, path, run: 0, state: Standing::default() };
+        let mut journal = Journal {
+            db,
+            path,
+            run: 0,
+            state: Standing::default(),
+        };
         let state = journal.state()?;
-        journal.state = Standing { sequence: state.sequence, last_part: state.last_part };
+        journal.state = Standing {
+            sequence: state.sequence,
+            last_part: state.last_part,
+        };
         journal.run = journal
             .db
             .query_row("SELECT coalesce(max(run), 0) FROM runs", [], |row| row.get(0))
-            .map_err(|source| JournalError::Sql { path: journal.path.clone(), source })?;
+            .map_err(|source| JournalError::Sql {
+                path: journal.path.clone(),
+                source,
+            })?;
         Ok(journal)
     }
 
@@ -144,14 +165,22 @@ impl Journal {
         let (run, has) = (self.run, self.state.sequence);
         let fresh = &records[records.partition_point(|record| record.sequence <= has)..];
         if let Some(first) = fresh.first().filter(|first| first.sequence != has + 1) {
-            return Err(JournalError::Hole { path: self.path.clone(), has, got: first.sequence });
+            return Err(JournalError::Hole {
+                path: self.path.clone(),
+                has,
+                got: first.sequence,
+            });
         }
         self.transact(|tx, standing| {
             for record in fresh {
                 write_line(tx, run, record, standing)?;
             }
             standing.sequence = standing.sequence.max(last.sequence);
-            if fresh.is_empty() { Ok(()) } else { write_account(tx, standing, &last.counts, reserved_until) }
+            if fresh.is_empty() {
+                Ok(())
+            } else {
+                write_account(tx, standing, &last.counts, reserved_until)
+            }
         })
     }
 
@@ -163,7 +192,10 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let run = self.run;
         self.transact(|tx, _| {
-            tx.execute("UPDATE runs SET station = ?1 WHERE run = ?2", params![station, run])?;
+            tx.execute(
+                "UPDATE runs SET station = ?1 WHERE run = ?2",
+                params![station, run],
+            )?;
             for (index, (name, reject_if)) in recipes.enumerate() {
                 tx.execute(
                     "INSERT OR REPLACE INTO recipes (run, recipe, name, reject_if) VALUES (?1, ?2, ?3, ?4)",
@@ -179,7 +211,10 @@ impl Journal {
         work: impl FnOnce(&Transaction<'_>, &mut Standing) -> rusqlite::Result<()>,
     ) -> Result<(), JournalError> {
         let path = &self.path;
-        let failed = |source| JournalError::Sql { path: path.clone(), source };
+        let failed = |source| JournalError::Sql {
+            path: path.clone(),
+            source,
+        };
         let mut standing = self.state;
         let tx = self.db.transaction().map_err(failed)?;
         work(&tx, &mut standing).map_err(failed)?;
@@ -189,7 +224,10 @@ impl Journal {
     }
 
     fn failed(&self, source: rusqlite::Error) -> JournalError {
-        JournalError::Sql { path: self.path.clone(), source }
+        JournalError::Sql {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -209,7 +247,10 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, JournalError> {
         db.busy_timeout(BUSY)?;
         Ok(db)
     };
-    open().map_err(|source| JournalError::Sql { path: path.clone(), source })
+    open().map_err(|source| JournalError::Sql {
+        path: path.clone(),
+        source,
+    })
 }
 
 fn read_state(db: &Connection) -> rusqlite::Result<JournalState> {
@@ -244,7 +285,12 @@ fn read_state(db: &Connection) -> rusqlite::Result<JournalState> {
     Ok(state)
 }
 
-fn write_account(tx: &Transaction<'_>, at: &Standing, counts: &Counts, reserved: PartId) -> rusqlite::Result<()> {
+fn write_account(
+    tx: &Transaction<'_>,
+    at: &Standing,
+    counts: &Counts,
+    reserved: PartId,
+) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "UPDATE account SET sequence = ?1, last_part = ?2, reserved_until = ?3, seen = ?4, passed = ?5, confirmed = ?6,
          unconfirmed = ?7, collateral = ?8, escaped = ?9, unaccounted = ?10, in_flight = ?11, late = ?12",
@@ -297,7 +343,10 @@ fn write_line(tx: &Transaction<'_>, run: i64, record: &Record, at: &mut Standing
             event(tx, run, record.sequence, "opened", None, opened.at)
         }
         Line::Closed { at } => {
-            tx.execute("UPDATE runs SET ended_ms = ?1 WHERE run = ?2", params![system::wall_ms(), run])?;
+            tx.execute(
+                "UPDATE runs SET ended_ms = ?1 WHERE run = ?2",
+                params![system::wall_ms(), run],
+            )?;
             event(tx, run, record.sequence, "closed", None, *at)
         }
     }
@@ -311,7 +360,13 @@ fn write_entry(
     standing: &mut Standing,
 ) -> rusqlite::Result<()> {
     match entry {
-        Entry::Seen { part, lane, at, position, recipe } => {
+        Entry::Seen {
+            part,
+            lane,
+            at,
+            position,
+            recipe,
+        } => {
             standing.last_part = standing.last_part.max(*part);
             tx.prepare_cached(
                 "INSERT INTO parts (part, sequence, run, lane, recipe, seen_us, position_um)
@@ -328,39 +383,63 @@ fn write_entry(
             ])?;
         }
         Entry::Judged { .. } => judged(tx, run, entry)?,
-        Entry::Planned { part, pulse, on_at, off_at } => {
+        Entry::Planned {
+            part,
+            pulse,
+            on_at,
+            off_at,
+        } => {
             upsert(tx, run, *part)?;
-            tx.prepare_cached("UPDATE parts SET pulse = ?2, on_us = ?3, off_us = ?4 WHERE part = ?1")?.execute(
-                params![part.0 as i64, pulse.0 as i64, on_at.as_micros(), off_at.as_micros()],
-            )?;
+            tx.prepare_cached("UPDATE parts SET pulse = ?2, on_us = ?3, off_us = ?4 WHERE part = ?1")?
+                .execute(params![
+                    part.0 as i64,
+                    pulse.0 as i64,
+                    on_at.as_micros(),
+                    off_at.as_micros()
+                ])?;
         }
-        Entry::Fired { pulse, planned_on, actual_on, planned_off, actual_off } => {
-            tx.prepare_cached("INSERT INTO pulses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
-                sequence as i64,
-                run,
-                pulse.0 as i64,
-                planned_on.as_micros(),
-                actual_on.as_micros(),
-                planned_off.as_micros(),
-                actual_off.as_micros()
-            ])?;
+        Entry::Fired {
+            pulse,
+            planned_on,
+            actual_on,
+            planned_off,
+            actual_off,
+        } => {
+            tx.prepare_cached("INSERT INTO pulses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .execute(params![
+                    sequence as i64,
+                    run,
+                    pulse.0 as i64,
+                    planned_on.as_micros(),
+                    actual_on.as_micros(),
+                    planned_off.as_micros(),
+                    actual_off.as_micros()
+                ])?;
         }
         Entry::Ended { part, fate, at } => end_part(tx, run, *part, *fate, *at)?,
         Entry::Alarm { alarm, raised, at } => {
-            tx.prepare_cached("INSERT INTO alarms VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-                sequence as i64,
-                run,
-                alarm_word(*alarm),
-                raised,
-                at.as_micros()
-            ])?;
+            tx.prepare_cached("INSERT INTO alarms VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![
+                    sequence as i64,
+                    run,
+                    alarm_word(*alarm),
+                    raised,
+                    at.as_micros()
+                ])?;
         }
         Entry::Stray { stray, at } => event(tx, run, sequence, "stray", Some(stray_word(*stray)), *at)?,
         Entry::Acknowledged { at } => event(tx, run, sequence, "acknowledged", None, *at)?,
         Entry::Changeover { recipe, at } => {
             event(tx, run, sequence, "changeover", Some(&recipe.to_string()), *at)?;
         }
-        Entry::Permit { on, at } => event(tx, run, sequence, "permit", Some(if *on { "on" } else { "off" }), *at)?,
+        Entry::Permit { on, at } => event(
+            tx,
+            run,
+            sequence,
+            "permit",
+            Some(if *on { "on" } else { "off" }),
+            *at,
+        )?,
     }
     Ok(())
 }
@@ -373,7 +452,17 @@ fn upsert(tx: &Transaction<'_>, run: i64, part: PartId) -> rusqlite::Result<()> 
 }
 
 fn judged(tx: &Transaction<'_>, run: i64, entry: &Entry) -> rusqlite::Result<()> {
-    let Entry::Judged { part, verdict, will_reject, at, late, margin } = entry else { return Ok(()) };
+    let Entry::Judged {
+        part,
+        verdict,
+        will_reject,
+        at,
+        late,
+        margin,
+    } = entry
+    else {
+        return Ok(());
+    };
     upsert(tx, run, *part)?;
     let (word, detail, reason) = match verdict {
         Verdict::Pass => ("pass", None, None),
@@ -466,6 +555,7 @@ pub fn alarm_word(alarm: AlarmKind) -> &'static str {
         AlarmKind::BeltSpeed => "belt_speed",
         AlarmKind::EncoderSlip => "encoder_slip",
         AlarmKind::PulseFault => "pulse_fault",
+        AlarmKind::PartWithoutTrigger => "part_without_trigger",
         AlarmKind::SensorStuck => "sensor_stuck",
         AlarmKind::Trouble(Trouble::Record) => "record",
         AlarmKind::Trouble(Trouble::DiskLow) => "disk_low",

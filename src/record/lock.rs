@@ -26,16 +26,27 @@ impl PathLock {
     /// Locks the record in `dir`, at once or not at all.
     pub fn take(dir: &Path) -> Result<PathLock, LockError> {
         let path = dir.join("lock");
-        let io = |source| LockError::Io { path: path.clone(), source };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        let io = |source| LockError::Io {
+            path: path.clone(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
                 // The holder may be between locking and writing its number; then it stays unnamed.
                 let _ = file.take(32).read_to_string(&mut text);
-                return Err(LockError::Held { path: dir.to_owned(), holder: text.trim().parse().ok() });
+                return Err(LockError::Held {
+                    path: dir.to_owned(),
+                    holder: text.trim().parse().ok(),
+                });
             }
             Err(errno) => return Err(io(errno.into())),
         }
@@ -55,7 +66,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = PathLock::take(dir.path()).unwrap();
         let error = PathLock::take(dir.path()).unwrap_err().to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
         assert!(error.contains(dir.path().to_str().unwrap()), "{error}");
         drop(first);
         PathLock::take(dir.path()).unwrap();

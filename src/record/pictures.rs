@@ -27,8 +27,6 @@ pub type Thumbnails = Box<dyn Fn(PartId, Arc<Thumbnail>) + Send>;
 
 /// How often free space is looked at while no picture comes.
 const LOOK: Duration = Duration::from_secs(30);
-/// An overflow of the queue is over when none was seen for this long.
-const CALM: Duration = Duration::from_secs(10);
 /// What the name of a file not yet whole begins with.
 const TEMPORARY: &str = ".new-";
 
@@ -87,28 +85,27 @@ impl PictureThread {
     pub fn new(dir: &Path, record: &Record, health: Arc<Health>, thumbnail: Thumbnails) -> PictureThread {
         let folder = folder(dir);
         let retention = Retention::new(folder.clone(), record.keep_free_percent, Disk::Real);
-        PictureThread { folder, retention, health, thumbnail }
+        PictureThread {
+            folder,
+            retention,
+            health,
+            thumbnail,
+        }
     }
 
     /// Until all senders are gone and all that waited is written.
     pub fn run(mut self, waiting: &Receiver<Box<Picture>>) {
         remove_unfinished(&self.folder);
         let mut looked = None::<StdInstant>;
-        let (mut lost, mut calm_since) = (self.health.pictures_lost(), StdInstant::now());
         loop {
             if looked.is_none_or(|at| at.elapsed() >= LOOK) {
                 self.make_room();
                 looked = Some(StdInstant::now());
             }
-            match waiting.recv_timeout(CALM.min(LOOK)) {
+            match waiting.recv_timeout(LOOK) {
                 Ok(picture) => self.take(&picture),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.health.pictures_lost() != lost {
-                (lost, calm_since) = (self.health.pictures_lost(), StdInstant::now());
-            } else if calm_since.elapsed() >= CALM {
-                self.health.works(Source::PictureQueue);
             }
         }
     }
@@ -125,7 +122,11 @@ impl PictureThread {
 
     fn keep(&mut self, picture: &Picture, drawn: Option<&Thumbnail>) {
         let mut result = write(&self.folder, picture, drawn);
-        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) && self.make_room() {
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+            && self.make_room()
+        {
             result = write(&self.folder, picture, drawn);
         }
         match result {
@@ -135,7 +136,10 @@ impl PictureThread {
             }
             Err(error) => {
                 self.health.picture_lost();
-                let why = format_args!("cannot write pictures to {}: {error}. The line goes on without them", self.folder.display());
+                let why = format_args!(
+                    "cannot write pictures to {}: {error}. The line goes on without them",
+                    self.folder.display()
+                );
                 self.health.failed(Source::Pictures, &why);
             }
         }
@@ -156,7 +160,10 @@ impl PictureThread {
                 true
             }
             Err(error) => {
-                tracing::warn!("cannot look after free space in {}: {error}", self.folder.display());
+                tracing::warn!(
+                    "cannot look after free space in {}: {error}",
+                    self.folder.display()
+                );
                 false
             }
         }
@@ -175,17 +182,25 @@ fn write(folder: &Path, picture: &Picture, drawn: Option<&Thumbnail>) -> io::Res
     let stem = stem(picture.part, picture.rejected);
     for (what, square) in [("classify", &picture.classify), ("segment", &picture.segment)] {
         if let Some(Square { side, rgb }) = square {
-            whole(&day, &format!("{stem}.{what}.png"), |to| png(to, rgb, *side, *side))?;
+            whole(&day, &format!("{stem}.{what}.png"), |to| {
+                png(to, rgb, *side, *side)
+            })?;
         }
     }
     if let Some(drawn) = drawn {
-        whole(&day, &format!("{stem}.png"), |to| png(to, &drawn.rgb, drawn.width, drawn.height))?;
+        whole(&day, &format!("{stem}.png"), |to| {
+            png(to, &drawn.rgb, drawn.width, drawn.height)
+        })?;
     }
     Ok(())
 }
 
 /// Makes a file that is either whole and on the disk, or not there.
-fn whole(dir: &Path, name: &str, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+fn whole(
+    dir: &Path,
+    name: &str,
+    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = dir.join(format!("{TEMPORARY}{name}"));
     let made = (|| {
         let mut to = BufWriter::new(File::create(&temporary)?);
@@ -202,17 +217,28 @@ fn whole(dir: &Path, name: &str, content: impl FnOnce(&mut BufWriter<File>) -> i
 }
 
 fn png(to: impl Write, rgb: &[u8], width: u32, height: u32) -> io::Result<()> {
-    PngEncoder::new(to).write_image(rgb, width, height, ExtendedColorType::Rgb8).map_err(|error| match error {
-        image::ImageError::IoError(io) => io,
-        other => io::Error::other(other),
-    })
+    PngEncoder::new(to)
+        .write_image(rgb, width, height, ExtendedColorType::Rgb8)
+        .map_err(|error| match error {
+            image::ImageError::IoError(io) => io,
+            other => io::Error::other(other),
+        })
 }
 
 /// Removes what a killed process did not finish. What cannot be read is left; writing will tell.
 fn remove_unfinished(folder: &Path) {
-    let files = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = |dir: &Path| {
+        std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
     for file in files(folder).flat_map(|day| files(&day).collect::<Vec<_>>()) {
-        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
+        if file
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY))
+        {
             let _ = std::fs::remove_file(file);
         }
     }

@@ -28,6 +28,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const KEEPER: Duration = Duration::from_millis(50);
 /// Records whose memory is made ready ahead of the appender: several seconds of any line.
 const TOUCH_AHEAD: u64 = 512;
+/// An overflow of the pictures' queue is over when none was seen for this long.
+const CALM: Duration = Duration::from_secs(10);
 /// How long an ending station waits for a failing disk before it leaves the rest in the ring.
 const FINISH: Duration = Duration::from_secs(5);
 /// Kept parts that wait to be written, about 0.5 MB each; beyond it pictures are lost, counted and alarmed.
@@ -64,7 +66,12 @@ impl Recorder {
     pub fn spawn(config: &Config, ring: &Ring, hooks: Hooks) -> Result<Recorder, JournalError> {
         let mut journal = Journal::open(ring.dir())?;
         let recipes = config.recipes.iter().map(|recipe| {
-            let rules: Vec<&str> = recipe.rules.reject_if.iter().map(|rule| rule.text.as_str()).collect();
+            let rules: Vec<&str> = recipe
+                .rules
+                .reject_if
+                .iter()
+                .map(|rule| rule.text.as_str())
+                .collect();
             (recipe.name.as_str(), serde_json::json!(rules).to_string())
         });
         journal.describe_run(&config.station.id, recipes)?;
@@ -78,10 +85,14 @@ impl Recorder {
             threads: Vec::with_capacity(3),
             dir: ring.dir().to_owned(),
         };
-        let keeper = Keeper { file: Arc::clone(ring.file()), health: Arc::clone(&health), touched: 0 };
+        let keeper = Keeper::new(Arc::clone(ring.file()), Arc::clone(&health));
         let on = stopped.clone();
         recorder.thread("reserve", move || keeper.run(&on));
-        let writer = JournalThread { file: Arc::clone(ring.file()), health: Arc::clone(&health), dir: ring.dir().into() };
+        let writer = JournalThread {
+            file: Arc::clone(ring.file()),
+            health: Arc::clone(&health),
+            dir: ring.dir().into(),
+        };
         recorder.thread("journal", move || writer.run(journal, &stopped));
         let thread = PictureThread::new(ring.dir(), &config.record, health, hooks.thumbnail);
         recorder.thread("pictures", move || thread.run(&waiting));
@@ -90,7 +101,11 @@ impl Recorder {
 
     fn thread(&mut self, name: &str, run: impl FnOnce() + Send + 'static) {
         let builder = std::thread::Builder::new().name(name.into());
-        self.threads.push(builder.spawn(run).expect("the station starts its few threads before anything else"));
+        self.threads.push(
+            builder
+                .spawn(run)
+                .expect("the station starts its few threads before anything else"),
+        );
     }
 
     /// Hands over the pictures of a part. Never waits; when too many wait already,
@@ -99,13 +114,8 @@ impl Recorder {
         let Some(queue) = &self.pictures else { return };
         match queue.try_send(picture) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.health.picture_lost();
-                self.health.failed(
-                    Source::PictureQueue,
-                    &"more pictures to keep than the disk takes: some are lost. Keep fewer (`record.passed`, `record.rejected`) or use a faster disk",
-                );
-            }
+            // Told by the keeper's thread: the caller may be the very one that listens to troubles.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.health.picture_dropped(),
         }
     }
 
@@ -157,9 +167,22 @@ struct Keeper {
     health: Arc<Health>,
     /// Records below this one have been made ready.
     touched: u64,
+    /// Pictures dropped for want of room, when it was last looked at, and since when there were none.
+    dropped: u64,
+    calm_since: StdInstant,
 }
 
 impl Keeper {
+    fn new(file: Arc<RingFile>, health: Arc<Health>) -> Keeper {
+        Keeper {
+            file,
+            health,
+            touched: 0,
+            dropped: 0,
+            calm_since: StdInstant::now(),
+        }
+    }
+
     fn run(mut self, stop: &Receiver<()>) {
         let mut wait = KEEPER;
         while !stopped_within(stop, wait) {
@@ -174,6 +197,20 @@ impl Keeper {
                 }
             };
             self.touch();
+            self.watch_pictures();
+        }
+    }
+
+    /// Raises the alarm when pictures were dropped, and ends it when none were for a while.
+    fn watch_pictures(&mut self) {
+        let dropped = self.health.pictures_dropped();
+        if dropped != self.dropped {
+            (self.dropped, self.calm_since) = (dropped, StdInstant::now());
+            let why = "more pictures to keep than the disk takes: some are lost. Keep fewer (`record.passed`, \
+                       `record.rejected`) or use a faster disk";
+            self.health.failed(Source::PictureQueue, &why);
+        } else if self.calm_since.elapsed() >= CALM {
+            self.health.works(Source::PictureQueue);
         }
     }
 
@@ -209,7 +246,11 @@ impl JournalThread {
         let mut journal = Some(journal);
         let mut wait = BATCH;
         while !stopped_within(stop, wait) {
-            wait = if self.catch_up(&mut journal, None) { BATCH } else { RETRY };
+            wait = if self.catch_up(&mut journal, None) {
+                BATCH
+            } else {
+                RETRY
+            };
         }
         self.catch_up(&mut journal, Some(StdInstant::now() + FINISH));
     }
@@ -258,7 +299,10 @@ impl JournalThread {
         batch.clear();
         for sequence in from..=to {
             // Damaged in memory or overwritten from outside; the next start sorts it out.
-            let damaged = || JournalError::Damaged { path: self.dir.join("ring"), sequence };
+            let damaged = || JournalError::Damaged {
+                path: self.dir.join("ring"),
+                sequence,
+            };
             batch.push(self.file.read(sequence).ok_or_else(damaged)?);
         }
         journal.write(batch, self.file.reserved_until())?;
@@ -268,7 +312,9 @@ impl JournalThread {
     fn watch_backlog(&self) {
         let (behind, capacity) = (self.file.written() - self.file.journaled(), self.file.capacity());
         if behind > capacity / 4 * 3 {
-            let why = format_args!("the journal is {behind} entries behind and the ring holds {capacity}: the belt stops before entries are lost");
+            let why = format_args!(
+                "the journal is {behind} entries behind and the ring holds {capacity}: the belt stops before entries are lost"
+            );
             self.health.failed(Source::Backlog, &why);
         } else if behind < capacity / 2 {
             self.health.works(Source::Backlog);

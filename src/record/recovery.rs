@@ -74,33 +74,61 @@ pub fn recover(journal: &JournalState, found: &Found, at: Instant) -> Recovery {
     let newest = records.last().filter(|record| record.sequence > journal.sequence);
     let seen = newest.map_or(0, |record| record.counts.seen);
     let lost = seen.saturating_sub(counts.seen);
-    let last_known = records.iter().filter_map(seen_part).max().unwrap_or_default().max(last_part);
+    let last_known = records
+        .iter()
+        .filter_map(seen_part)
+        .max()
+        .unwrap_or_default()
+        .max(last_part);
     // Numbers follow each other within a run; where they do not add up, a restart lies between.
     let numbers = last_part.0 + 1..=last_known.0;
     let lost_numbers = (lost > 0 && last_known.0 - last_part.0 == lost).then_some(numbers);
 
-    let clean = records.last().is_none_or(|record| matches!(record.line, Line::Closed { .. }));
+    let clean = records
+        .last()
+        .is_none_or(|record| matches!(record.line, Line::Closed { .. }));
     let power_loss = found.rebooted && !clean;
     let reserved_until = found.reserved_until.max(journal.reserved_until);
     let next_part = PartId(reserved_until.0.max(last_known.0 + 1));
-    let skipped = (power_loss && last_known.0 + 1 < reserved_until.0).then(|| last_known.0 + 1..=reserved_until.0 - 1);
+    let skipped =
+        (power_loss && last_known.0 + 1 < reserved_until.0).then(|| last_known.0 + 1..=reserved_until.0 - 1);
 
-    let line = Opened { at, next_part, in_flight: counts.in_flight, lost, power_loss };
+    let line = Opened {
+        at,
+        next_part,
+        in_flight: counts.in_flight,
+        lost,
+        power_loss,
+    };
     let unaccounted = counts.in_flight + lost;
     counts.seen += lost;
     counts.unaccounted += unaccounted;
     counts.in_flight = 0;
     let sequence = newest.map_or(journal.sequence, |record| record.sequence) + 1;
-    let resume = Resume { counts, next_part, unaccounted };
-    Recovery { resume, replay, in_flight, lost: lost_numbers, skipped, sequence, line }
+    let resume = Resume {
+        counts,
+        next_part,
+        unaccounted,
+    };
+    Recovery {
+        resume,
+        replay,
+        in_flight,
+        lost: lost_numbers,
+        skipped,
+        sequence,
+        line,
+    }
 }
 
 /// The records that the journal lacks and that follow without a hole, either on the
 /// journal or, failing that, on a record that sums up all before it.
 fn follow(journal: &JournalState, records: &[Record], fresh: usize) -> std::ops::Range<usize> {
     let mut start = fresh;
-    let mut connected =
-        journal.sequence == 0 || records.get(fresh).is_some_and(|record| record.sequence == journal.sequence + 1);
+    let mut connected = journal.sequence == 0
+        || records
+            .get(fresh)
+            .is_some_and(|record| record.sequence == journal.sequence + 1);
     let mut end = fresh;
     for index in fresh..records.len() {
         if index > fresh && records[index].sequence != records[index - 1].sequence + 1 {

@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 pub enum Disk {
     Real,
     /// So many bytes in all, of which the pictures and `other` are used.
-    Fake { total: u64, other: u64 },
+    Fake {
+        total: u64,
+        other: u64,
+    },
 }
 
 /// One file of a kept part.
@@ -52,7 +55,11 @@ impl fmt::Display for Outcome {
         } else {
             write!(f, "made room on the record's disk")?;
         }
-        write!(f, "; deleted files of passed parts: {}, of rejected parts: {}", self.passed, self.rejected)
+        write!(
+            f,
+            "; deleted files of passed parts: {}, of rejected parts: {}",
+            self.passed, self.rejected
+        )
     }
 }
 
@@ -64,12 +71,19 @@ pub struct Retention {
 
 impl Retention {
     pub fn new(folder: PathBuf, keep_percent: u8, disk: Disk) -> Retention {
-        Retention { folder, keep_percent: keep_percent.min(99), disk }
+        Retention {
+            folder,
+            keep_percent: keep_percent.min(99),
+            disk,
+        }
     }
 
     /// Deletes pictures until enough space is free, or until deleting would not help.
     pub fn make_room(&self) -> io::Result<Outcome> {
-        let mut outcome = Outcome { keep_percent: self.keep_percent, ..Outcome::default() };
+        let mut outcome = Outcome {
+            keep_percent: self.keep_percent,
+            ..Outcome::default()
+        };
         let space = self.space()?;
         outcome.free_percent = space.percent();
         let mut missing = space.missing(self.keep_percent);
@@ -91,7 +105,11 @@ impl Retention {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            *if file.rejected { &mut outcome.rejected } else { &mut outcome.passed } += 1;
+            *if file.rejected {
+                &mut outcome.rejected
+            } else {
+                &mut outcome.passed
+            } += 1;
             missing = missing.saturating_sub(file.bytes);
         }
         remove_empty_days(&self.folder);
@@ -106,14 +124,24 @@ impl Retention {
         match self.disk {
             Disk::Real => {
                 // The folder may not be there yet; its parent is on the same disk.
-                let there = self.folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+                let there = self
+                    .folder
+                    .ancestors()
+                    .find(|path| path.exists())
+                    .unwrap_or(Path::new("."));
                 let stat = rustix::fs::statvfs(there)?;
                 let (total, free) = (stat.f_blocks, stat.f_bavail);
-                Ok(Space { total: total.saturating_mul(stat.f_frsize), free: free.saturating_mul(stat.f_frsize) })
+                Ok(Space {
+                    total: total.saturating_mul(stat.f_frsize),
+                    free: free.saturating_mul(stat.f_frsize),
+                })
             }
             Disk::Fake { total, other } => {
                 let pictures: u64 = list(&self.folder)?.iter().map(|file| file.bytes).sum();
-                Ok(Space { total, free: total.saturating_sub(other + pictures) })
+                Ok(Space {
+                    total,
+                    free: total.saturating_sub(other + pictures),
+                })
             }
         }
     }
@@ -153,9 +181,16 @@ fn list(folder: &Path) -> io::Result<Vec<Kept>> {
         for file in std::fs::read_dir(day.path())? {
             let file = file?;
             let name = file.file_name();
-            let Some((part, rejected)) = name.to_str().and_then(parse_name) else { continue };
+            let Some((part, rejected)) = name.to_str().and_then(parse_name) else {
+                continue;
+            };
             let bytes = file.metadata().map(|data| data.len()).unwrap_or(0);
-            all.push(Kept { rejected, part, path: file.path(), bytes });
+            all.push(Kept {
+                rejected,
+                part,
+                path: file.path(),
+                bytes,
+            });
         }
     }
     Ok(all)
@@ -170,7 +205,10 @@ fn parse_name(name: &str) -> Option<(u64, bool)> {
         "pass" => false,
         _ => return None,
     };
-    part.bytes().all(|digit| digit.is_ascii_digit()).then(|| part.parse().ok())?.map(|part| (part, rejected))
+    part.bytes()
+        .all(|digit| digit.is_ascii_digit())
+        .then(|| part.parse().ok())?
+        .map(|part| (part, rejected))
 }
 
 fn remove_empty_days(folder: &Path) {
@@ -207,7 +245,10 @@ mod tests {
     }
 
     fn make_room(dir: &Path, other: u64) -> Outcome {
-        let disk = Disk::Fake { total: 100 * FILE, other };
+        let disk = Disk::Fake {
+            total: 100 * FILE,
+            other,
+        };
         Retention::new(dir.to_owned(), 20, disk).make_room().unwrap()
     }
 
@@ -243,10 +284,19 @@ mod tests {
 
     #[test]
     fn files_that_elek_did_not_write_are_never_deleted() {
-        for name in ["notes.txt", "12-other.png", "-reject.png", "1a-reject.png", ".new-000000000001-pass.png"] {
+        for name in [
+            "notes.txt",
+            "12-other.png",
+            "-reject.png",
+            "1a-reject.png",
+            ".new-000000000001-pass.png",
+        ] {
             assert_eq!(parse_name(name), None, "{name}");
         }
         assert_eq!(parse_name("000000000012-reject.segment.png"), Some((12, true)));
-        assert_eq!(parse_name("1234567890123-pass.png"), Some((1_234_567_890_123, false)));
+        assert_eq!(
+            parse_name("1234567890123-pass.png"),
+            Some((1_234_567_890_123, false))
+        );
     }
 }

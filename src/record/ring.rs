@@ -60,7 +60,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { capacity: CAPACITY, boot: system::boot_id() }
+        Options {
+            capacity: CAPACITY,
+            boot: system::boot_id(),
+        }
     }
 }
 
@@ -84,7 +87,10 @@ impl Ring {
     }
 
     pub fn open_with(dir: &Path, options: Options) -> Result<(Ring, Resume), OpenError> {
-        std::fs::create_dir_all(dir).map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| OpenError::Folder {
+            path: dir.to_owned(),
+            source,
+        })?;
         let lock = PathLock::take(dir)?;
         let mut journal = Journal::open(dir)?;
         let state = journal.state()?;
@@ -92,13 +98,20 @@ impl Ring {
         let reservation = file.reservation();
         let rebooted = reservation.is_some_and(|r| options.boot.is_none_or(|boot| boot != r.boot));
         let reserved_until = reservation.map(|r| r.until).unwrap_or_default();
-        let found = Found { records: file.scan(), reserved_until, rebooted };
+        let found = Found {
+            records: file.scan(),
+            reserved_until,
+            rebooted,
+        };
         let recovery = recover(&state, &found, system::monotonic());
 
         // First the new numbers, then the journal, then the ring: killed in between, the
         // next start finds the same again and comes to the same end.
         let reserve = PartId(recovery.resume.next_part.0 + 2 * BLOCK_OF_NUMBERS);
-        file.reserve(reserve).map_err(|source| OpenError::Reserve { path: dir.join("ring"), source })?;
+        file.reserve(reserve).map_err(|source| OpenError::Reserve {
+            path: dir.join("ring"),
+            source,
+        })?;
         journal.take_over(&recovery, &found.records[recovery.replay.clone()], reserve)?;
         drop(journal);
         let ring = Ring {
@@ -110,7 +123,8 @@ impl Ring {
             recovery: recovery.clone(),
             _lock: lock,
         };
-        ring.file.write(ring.sequence, &ring.counts, &encode(&Line::Opened(recovery.line)));
+        ring.file
+            .write(ring.sequence, &ring.counts, &encode(&Line::Opened(recovery.line)));
         ring.file.set_journaled(ring.sequence);
         ring.file.set_last_part(ring.last_part);
         ring.report();
@@ -124,7 +138,10 @@ impl Ring {
         let mut last_part = self.last_part;
         if let Entry::Seen { part, .. } = entry {
             if *part <= last_part {
-                return Err(RingError::NumberReused { part: *part, last: last_part });
+                return Err(RingError::NumberReused {
+                    part: *part,
+                    last: last_part,
+                });
             }
             if *part >= self.file.reserved_until() {
                 return Err(RingError::NotReserved(*part));
@@ -168,7 +185,8 @@ impl Ring {
     pub(super) fn close(&mut self, at: Instant) {
         if self.sequence - self.file.journaled() < self.file.capacity() {
             self.sequence += 1;
-            self.file.write(self.sequence, &self.counts, &encode(&Line::Closed { at }));
+            self.file
+                .write(self.sequence, &self.counts, &encode(&Line::Closed { at }));
         }
     }
 
@@ -193,3 +211,6 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

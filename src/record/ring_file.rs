@@ -52,7 +52,11 @@ pub struct Record {
 #[derive(Debug, thiserror::Error)]
 pub enum RingFileError {
     #[error("cannot {doing} {}: {source}{}", .path.display(), advice(.source))]
-    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("{} was written by a newer elek (ring format {version}; this one knows {VERSION}). Use that elek, or another `record.path`", .path.display())]
     Newer { path: PathBuf, version: u64 },
 }
@@ -125,7 +129,9 @@ impl RingFile {
     fn new(map: Mapped, capacity: u64, id: Id, boot: Id) -> RingFile {
         if let Err(error) = map.lock() {
             // Without it a store may wait for the disk after memory ran short; the station still works.
-            tracing::info!("the ring is not locked in memory ({error}); raise LimitMEMLOCK to 16M to allow it");
+            tracing::info!(
+                "the ring is not locked in memory ({error}); raise LimitMEMLOCK to 16M to allow it"
+            );
         }
         RingFile {
             map,
@@ -164,14 +170,17 @@ impl RingFile {
 
     /// Every whole record, oldest first.
     pub fn scan(&self) -> Vec<Record> {
-        let mut found: Vec<Record> = (0..self.capacity).filter_map(|slot| self.read_slot(slot)).collect();
+        let mut found: Vec<Record> = (0..self.capacity)
+            .filter_map(|slot| self.read_slot(slot))
+            .collect();
         found.sort_unstable_by_key(|record| record.sequence);
         found
     }
 
     /// The record with this sequence, unless it is damaged or has been overwritten.
     pub fn read(&self, sequence: u64) -> Option<Record> {
-        self.read_slot(sequence % self.capacity).filter(|record| record.sequence == sequence)
+        self.read_slot(sequence % self.capacity)
+            .filter(|record| record.sequence == sequence)
     }
 
     /// Stores a record. Only the one appender calls this: no allocation, no call to the kernel.
@@ -184,16 +193,15 @@ impl RingFile {
         bytes[80..124].copy_from_slice(line);
         let sum = checksum(&self.id, &bytes[..124]);
         bytes[124..].copy_from_slice(&sum.to_le_bytes());
-        for (word, value) in self.slot(sequence % self.capacity).iter().zip(bytes.chunks_exact(8)) {
+        for (word, value) in self
+            .slot(sequence % self.capacity)
+            .iter()
+            .zip(bytes.chunks_exact(8))
+        {
             word.store(u64::from_le_bytes(array(value)), Ordering::Relaxed);
         }
         // Release: who sees the sequence sees the words.
         self.written.store(sequence, Ordering::Release);
-    }
-
-    /// Takes over a ring whose newest record is known.
-    pub fn start_at(&self, written: u64) {
-        self.written.store(written, Ordering::Release);
     }
 
     fn slot(&self, slot: u64) -> &[AtomicU64] {
@@ -213,11 +221,17 @@ impl RingFile {
         if checksum(&self.id, &bytes[..124]).to_le_bytes() != bytes[124..] {
             return None;
         }
-        let mut numbers = bytes[..80].chunks_exact(8).map(|chunk| u64::from_le_bytes(array(chunk)));
+        let mut numbers = bytes[..80]
+            .chunks_exact(8)
+            .map(|chunk| u64::from_le_bytes(array(chunk)));
         let sequence = numbers.next()?;
         let counts = from_words(std::array::from_fn(|_| numbers.next().unwrap_or_default()));
         let line = decode(&array(&bytes[80..124]))?;
-        (sequence % self.capacity == slot).then_some(Record { sequence, counts, line })
+        (sequence % self.capacity == slot).then_some(Record {
+            sequence,
+            counts,
+            line,
+        })
     }
 
     /// Writes to each block of the next `records` slots without changing it, so that
@@ -246,21 +260,28 @@ pub struct Reservation {
 }
 
 impl RingFile {
-    pub fn boot(&self) -> Id {
-        self.boot
-    }
-
     /// The newest whole reservation; none in a new ring.
     pub fn reservation(&self) -> Option<Reservation> {
-        let (_, reservation) = [1, 2].into_iter().filter_map(|block| self.read_reservation(block)).max_by_key(|r| r.0)?;
+        let (_, reservation) = [1, 2]
+            .into_iter()
+            .filter_map(|block| self.read_reservation(block))
+            .max_by_key(|r| r.0)?;
         Some(reservation)
     }
 
     fn read_reservation(&self, block: usize) -> Option<(u64, Reservation)> {
         let words = &self.map.words()[block * BLOCK_WORDS..];
-        let [generation, until, boot0, boot1, sum] = std::array::from_fn(|i| words[i].load(Ordering::Relaxed));
-        let good = generation != 0 && sum == u64::from(words_checksum(&self.id, &[generation, until, boot0, boot1]));
-        good.then_some((generation, Reservation { until: PartId(until), boot: [boot0, boot1] }))
+        let [generation, until, boot0, boot1, sum] =
+            std::array::from_fn(|i| words[i].load(Ordering::Relaxed));
+        let good =
+            generation != 0 && sum == u64::from(words_checksum(&self.id, &[generation, until, boot0, boot1]));
+        good.then_some((
+            generation,
+            Reservation {
+                until: PartId(until),
+                boot: [boot0, boot1],
+            },
+        ))
     }
 
     /// Reserves all part numbers below `until`. They may be used only after this
@@ -268,8 +289,12 @@ impl RingFile {
     pub fn reserve(&self, until: PartId) -> io::Result<()> {
         let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
         if *generation == 0 {
-            *generation =
-                [1, 2].into_iter().filter_map(|b| self.read_reservation(b)).map(|r| r.0).max().unwrap_or(0);
+            *generation = [1, 2]
+                .into_iter()
+                .filter_map(|b| self.read_reservation(b))
+                .map(|r| r.0)
+                .max()
+                .unwrap_or(0);
         }
         let next = *generation + 1;
         // The other block than the newest whole one: that one must stay whole while this one is written.
@@ -306,23 +331,40 @@ fn read_header(mut file: &File) -> io::Result<Header> {
         Err(error) => return Err(error),
     }
     let mut words = raw.chunks_exact(8).map(|chunk| u64::from_le_bytes(array(chunk)));
-    let [magic, version, record, capacity, id0, id1, sum] = std::array::from_fn(|_| words.next().unwrap_or_default());
+    let [magic, version, record, capacity, id0, id1, sum] =
+        std::array::from_fn(|_| words.next().unwrap_or_default());
     if magic == MAGIC && version > VERSION {
         return Ok(Header::Newer(version));
     }
     let sound = magic == MAGIC
-        && sum == u64::from(words_checksum(&[0, 0], &[magic, version, record, capacity, id0, id1]))
+        && sum
+            == u64::from(words_checksum(
+                &[0, 0],
+                &[magic, version, record, capacity, id0, id1],
+            ))
         && record == RECORD_BYTES as u64
         && (PER_BLOCK..=CAPACITY_MAX).contains(&capacity)
         && file.metadata()?.len() >= bytes(capacity) as u64;
-    Ok(if sound { Header::Good { capacity, id: [id0, id1] } } else { Header::Damaged })
+    Ok(if sound {
+        Header::Good {
+            capacity,
+            id: [id0, id1],
+        }
+    } else {
+        Header::Damaged
+    })
 }
 
 /// Makes a ring of which every block is paid for, so that a full disk shows now
 /// and not in the middle of a shift. It appears under its name when it is whole.
 fn create(dir: &Path, path: &Path, capacity: u64) -> io::Result<File> {
     let temp = dir.join("ring.new");
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temp)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&temp)?;
     let id = system::fresh_id();
     let mut head = [MAGIC, VERSION, RECORD_BYTES as u64, capacity, id[0], id[1], 0];
     head[6] = u64::from(words_checksum(&[0, 0], &head[..6]));
@@ -365,11 +407,51 @@ fn words_checksum(id: &Id, words: &[u64]) -> u32 {
 }
 
 fn to_words(counts: &Counts) -> [u64; 9] {
-    let Counts { seen, passed, confirmed, unconfirmed, collateral, escaped, unaccounted, in_flight, late } = *counts;
-    [seen, passed, confirmed, unconfirmed, collateral, escaped, unaccounted, in_flight, late]
+    let Counts {
+        seen,
+        passed,
+        confirmed,
+        unconfirmed,
+        collateral,
+        escaped,
+        unaccounted,
+        in_flight,
+        late,
+    } = *counts;
+    [
+        seen,
+        passed,
+        confirmed,
+        unconfirmed,
+        collateral,
+        escaped,
+        unaccounted,
+        in_flight,
+        late,
+    ]
 }
 
 fn from_words(words: [u64; 9]) -> Counts {
-    let [seen, passed, confirmed, unconfirmed, collateral, escaped, unaccounted, in_flight, late] = words;
-    Counts { seen, passed, confirmed, unconfirmed, collateral, escaped, unaccounted, in_flight, late }
+    let [
+        seen,
+        passed,
+        confirmed,
+        unconfirmed,
+        collateral,
+        escaped,
+        unaccounted,
+        in_flight,
+        late,
+    ] = words;
+    Counts {
+        seen,
+        passed,
+        confirmed,
+        unconfirmed,
+        collateral,
+        escaped,
+        unaccounted,
+        in_flight,
+        late,
+    }
 }

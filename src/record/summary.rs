@@ -38,7 +38,10 @@ impl Journal {
     /// Sums up the journal in a record folder; may be called beside a running station.
     pub fn summary(dir: &Path, span: Span) -> Result<Summary, JournalError> {
         let db = open_to_read(dir)?;
-        read(&db, span).map_err(|source| JournalError::Sql { path: Journal::path(dir), source })
+        read(&db, span).map_err(|source| JournalError::Sql {
+            path: Journal::path(dir),
+            source,
+        })
     }
 }
 
@@ -54,14 +57,24 @@ fn read(db: &Connection, span: Span) -> rusqlite::Result<Summary> {
     let count = |sql: &str| number(sql).map(|n| n.unwrap_or(0).max(0) as u64);
     let mut summary = Summary {
         station: db
-            .query_row("SELECT station FROM runs WHERE run = ?1", params![last], |row| row.get(0))
-            .or_else(|error| if error == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(error) })?,
+            .query_row("SELECT station FROM runs WHERE run = ?1", params![last], |row| {
+                row.get(0)
+            })
+            .or_else(|error| {
+                if error == rusqlite::Error::QueryReturnedNoRows {
+                    Ok(None)
+                } else {
+                    Err(error)
+                }
+            })?,
         runs: count("SELECT count(*) FROM runs WHERE run >= ?1")?,
         unsure: count("SELECT count(*) FROM parts WHERE run >= ?1 AND verdict = 'unsure'")?,
         no_result: count("SELECT count(*) FROM parts WHERE run >= ?1 AND verdict = 'no_result'")?,
         margin_us_min: number("SELECT min(margin_us) FROM parts WHERE run >= ?1 AND will_reject = 1")?,
         pulses: count("SELECT count(*) FROM pulses WHERE run >= ?1")?,
-        pulse_error_us_max: number("SELECT max(abs(actual_on_us - planned_on_us)) FROM pulses WHERE run >= ?1")?,
+        pulse_error_us_max: number(
+            "SELECT max(abs(actual_on_us - planned_on_us)) FROM pulses WHERE run >= ?1",
+        )?,
         strays: count("SELECT count(*) FROM events WHERE run >= ?1 AND event = 'stray'")?,
         skipped_numbers: count("SELECT sum(skipped_to - skipped_from + 1) FROM runs WHERE run >= ?1")?,
         ..Summary::default()
@@ -70,7 +83,9 @@ fn read(db: &Connection, span: Span) -> rusqlite::Result<Summary> {
     let mut alarms = db.prepare(
         "SELECT alarm, count(*) FROM alarms WHERE run >= ?1 AND raised = 1 GROUP BY alarm ORDER BY 2 DESC, 1",
     )?;
-    let rows = alarms.query_map(params![first], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+    let rows = alarms.query_map(params![first], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))
+    })?;
     summary.alarms = rows.collect::<rusqlite::Result<_>>()?;
     drop(alarms);
     Ok(summary)
@@ -79,7 +94,8 @@ fn read(db: &Connection, span: Span) -> rusqlite::Result<Summary> {
 /// The account, counted from the rows and not from the running counts.
 fn counts(db: &Connection, first_run: i64) -> rusqlite::Result<Counts> {
     let mut counts = Counts::default();
-    let mut fates = db.prepare("SELECT fate, count(*), sum(coalesce(late, 0)) FROM parts WHERE run >= ?1 GROUP BY fate")?;
+    let mut fates =
+        db.prepare("SELECT fate, count(*), sum(coalesce(late, 0)) FROM parts WHERE run >= ?1 GROUP BY fate")?;
     let mut rows = fates.query(params![first_run])?;
     while let Some(row) = rows.next()? {
         let fate: Option<String> = row.get(0)?;

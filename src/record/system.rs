@@ -17,8 +17,12 @@ pub fn boot_id() -> Option<Id> {
 /// An id that no other ring file has.
 pub fn fresh_id() -> Id {
     // Without /proc, time and process together are as good: rings are made one at a time under a lock.
-    uuid("/proc/sys/kernel/random/uuid")
-        .unwrap_or_else(|| [wall_ms() as u64, (monotonic().as_micros() as u64) << 16 ^ u64::from(std::process::id())])
+    uuid("/proc/sys/kernel/random/uuid").unwrap_or_else(|| {
+        [
+            wall_ms() as u64,
+            (monotonic().as_micros() as u64) << 16 ^ u64::from(std::process::id()),
+        ]
+    })
 }
 
 fn uuid(path: &str) -> Option<Id> {
@@ -70,7 +74,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
