@@ -1,13 +1,35 @@
 //! The valid configuration: whatever exists here has been checked (invariant 11).
 //!
-//! `raw.rs` mirrors the TOML, `validate.rs` turns it into these types or into
-//! diagnostics with file, line, column, caret and what to do.
+//! ```text
+//! file → load → raw (the TOML tree with places) → validate ─┬→ Config → arithmetic ─┬→ Config
+//!                                                            └→ diagnostic            └→ diagnostic
+//! ```
+//! `load` reads the file, `raw` walks its spanned tree, `validate` turns it into
+//! the types below, `arithmetic` finds what cannot work although every value is
+//! in range. All problems are collected and shown at once by `diagnostic`, with
+//! file, line, column, caret and what to do.
+
+pub mod arithmetic;
+mod diagnostic;
+mod load;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use diagnostic::{Problem, Report};
+pub use load::{Checked, check_file, check_text, load, parse, parse_with, schema_of};
+pub use validate::{Resolve, SCHEMA};
 
 use crate::infer::manifest::ModelInfo;
 use crate::station::judge::Rules;
 use crate::units::{LaneId, Length, Micros, OutputId, RecipeId, Speed};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The commented file that `elek config default` prints: the simulated line of
+/// `elek demo` with the built-in models.
+pub const DEFAULT: &str = include_str!("default.toml");
 
 /// A checked configuration. Ids index into its lists.
 #[derive(Clone, Debug)]
@@ -126,8 +148,10 @@ pub struct Camera {
     pub stop_after: Micros,
     pub mode: CameraMode,
     pub locate: Locate,
-    /// For `elek check`: blur and skew.
+    /// For `elek check`: blur. Zero where it is not known.
     pub exposure: Micros,
+    /// For `elek check`: first to last row of a rolling shutter; `None` = global shutter.
+    pub readout: Option<Micros>,
     pub source: CameraSource,
 }
 

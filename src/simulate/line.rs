@@ -277,6 +277,7 @@ fn camera(d: &Draw, free: bool, rng: &mut Rng) -> Camera {
             threshold: None,
         },
         exposure: Micros::new(100),
+        readout: None,
         source: CameraSource::Simulated(SimulatedSource {
             seed: 0,
             parts_per_s: 1.0,

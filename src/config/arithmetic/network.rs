@@ -1,0 +1,142 @@
+//! The least time a network can take on a kind of core.
+//!
+//! Lower bounds: multiply-accumulates divided by what one core issues at best in
+//! int8, nothing lost to memory. The table reproduces the design's figures for
+//! EfficientNet-Lite0 (0.39 GMAC), ResNet50 (4.09) and a U-Net on it (15.1).
+
+use super::{Finding, Line, draft, timing::time_for};
+use crate::infer::manifest::ModelInfo;
+use crate::station::judge::Quantity;
+use crate::units::Micros;
+use clap::ValueEnum;
+
+/// A kind of core at the clock of the boards it is usually found on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Soc {
+    /// 1.4 GHz, as in the Raspberry Pi 3
+    #[value(name = "cortex-a53", alias = "a53")]
+    CortexA53,
+    /// 1.8 GHz, as in the Raspberry Pi 4
+    #[value(name = "cortex-a72", alias = "a72")]
+    CortexA72,
+    /// 2.4 GHz with dot product, as in the Raspberry Pi 5
+    #[value(name = "cortex-a76", alias = "a76")]
+    CortexA76,
+}
+
+impl Soc {
+    /// int8 multiply-accumulates per second of one core at full issue rate.
+    fn macs_per_s(self) -> f64 {
+        match self {
+            // Widening multiplies on a half-wide pipe: 16 every 3 cycles.
+            Soc::CortexA53 => 1.4e9 * 16.0 / 3.0,
+            // One widening multiply-accumulate of 8 a cycle.
+            Soc::CortexA72 => 1.8e9 * 8.0,
+            // Two dot products of 16 a cycle.
+            Soc::CortexA76 => 2.4e9 * 32.0,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Soc::CortexA53 => "Cortex-A53 1.4 GHz",
+            Soc::CortexA72 => "Cortex-A72 1.8 GHz",
+            Soc::CortexA76 => "Cortex-A76 2.4 GHz",
+        }
+    }
+
+    /// Least time of one inference on one core.
+    pub fn bound(self, macs: u64) -> Micros {
+        Micros::new((macs as f64 / self.macs_per_s() * 1e6).round() as i64)
+    }
+}
+
+pub(super) fn recipe(line: &Line<'_>, out: &mut Vec<Finding>) {
+    let Some(soc) = line.facts.soc else { return };
+    let recipe = line.recipe;
+    let rules = recipe.rules.pass_if.iter().chain(&recipe.rules.reject_if);
+    let mask_asked = rules
+        .into_iter()
+        .any(|rule| matches!(rule.quantity, Quantity::Defect { .. }));
+    let segment = recipe.segment.as_deref().filter(|_| mask_asked);
+    let mut total = Micros::ZERO;
+    let mut terms = Vec::new();
+    for (key, model) in [("classify", recipe.classify.as_deref()), ("segment", segment)] {
+        let Some(model) = model else { continue };
+        let Some(bound) = bound(soc, model) else {
+            let numbers = format!("{} does not state its macs", model.name);
+            out.push(draft("network", line.recipe_key(key), numbers).warn(
+                "how long this network takes at least cannot be told",
+                "add `macs` (multiply-accumulates of one inference) to its entry in manifest.toml",
+            ));
+            return;
+        };
+        total += bound;
+        terms.push(format!("{key} {bound}"));
+    }
+    let pitch = time_for(line.config.belt.speed_max, recipe.pitch_min());
+    let numbers = format!(
+        "on one {} core at least {} = {total}; a part every {pitch}, decide_within_ms {}",
+        soc.name(),
+        terms.join(" + "),
+        recipe.decide_within
+    );
+    let key = line.recipe_key(if recipe.classify.is_some() {
+        "classify"
+    } else {
+        "segment"
+    });
+    let finding = draft("network", key, numbers);
+    let advice = "use a smaller network or a faster box, slow the belt, or ask for a larger gap";
+    out.push(if total > pitch {
+        finding.error(
+            "too heavy for this core",
+            "the networks take longer than the parts need to follow each other: the queue only grows",
+            advice,
+        )
+    } else if total > recipe.decide_within {
+        finding.error(
+            "too heavy for decide_within_ms",
+            "no verdict can come in the time the recipe allows",
+            advice,
+        )
+    } else if total.get() * 2 > pitch.get() {
+        finding.warn(
+            "real networks take two to three times their lower bound, so this will be tight",
+            advice,
+        )
+    } else {
+        finding.ok("a lower bound: measure with `elek bench` on the box itself")
+    });
+}
+
+fn bound(soc: Soc, model: &ModelInfo) -> Option<Micros> {
+    model.macs.map(|macs| soc.bound(macs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_those_of_the_design() {
+        // Lite0, ResNet50, U-Net on ResNet50, in multiply-accumulates and ms.
+        let table = [
+            (Soc::CortexA53, [52, 548, 2018]),
+            (Soc::CortexA72, [27, 284, 1047]),
+            (Soc::CortexA76, [5, 53, 196]),
+        ];
+        for (soc, wanted) in table {
+            for (macs, ms) in [389_000_000, 4_089_000_000, 15_070_000_000]
+                .into_iter()
+                .zip(wanted)
+            {
+                let found = soc.bound(macs).as_millis_f64();
+                assert!(
+                    (found - f64::from(ms)).abs() <= 1.0,
+                    "{soc:?}: {found} against {ms}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! Bad files and what is said about them; the default; mutations of it.
+
+use super::arithmetic::{Level, Soc};
+use super::*;
+use crate::infer::manifest::{self, Activation, Channels, Filter, ManifestError, ModelFile, Task};
+use proptest::prelude::*;
+use std::path::Path;
+
+/// The built-in models without their files, so that these tests are about the configuration alone.
+fn resolve(base: &Path, model: &str, pinned: Option<&str>) -> Result<ModelInfo, ManifestError> {
+    let labels = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let info = |name: &str, task, labels, macs| ModelInfo {
+        name: name.into(),
+        task,
+        file: ModelFile::Builtin(name.into()),
+        sha256: [0; 32],
+        size: 224,
+        input_name: "image".into(),
+        mean: [127.0; 3],
+        scale: [128.0; 3],
+        channels: Channels::Rgb,
+        output_name: "out".into(),
+        activation: Activation::None,
+        labels,
+        threshold: 0.5,
+        filter: Filter::Bilinear,
+        macs: Some(macs),
+    };
+    match model {
+        "builtin:cap-classify" => {
+            let all = labels(&["good", "scratch", "dent", "contamination", "missing"]);
+            Ok(info("cap-classify", Task::Classify, all, 389_000_000))
+        }
+        "builtin:cap-segment" => {
+            let all = labels(&["scratch", "dent", "contamination", "missing"]);
+            Ok(info("cap-segment", Task::Segment, all, 300_000_000))
+        }
+        _ => manifest::resolve(base, model, pinned),
+    }
+}
+
+fn read(text: &str) -> Result<Config, Report> {
+    parse_with(text, "elek.toml", Path::new("/etc/elek"), &resolve)
+}
+
+/// The default with every `(this, that)` replaced; each `this` must be in it.
+fn changed(changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(DEFAULT.to_owned(), |text, (this, that)| {
+        assert!(text.contains(this), "the default has no {this:?}");
+        text.replacen(this, that, 1)
+    })
+}
+
+/// What is said about the default with these changes.
+fn said(changes: &[(&str, &str)]) -> String {
+    match read(&changed(changes)) {
+        Ok(_) => "no problem".to_owned(),
+        Err(report) => report.to_string(),
+    }
+}
+
+#[test]
+fn the_default_is_valid_and_warns_of_nothing() {
+    let checked = check_text(DEFAULT, "default.toml", Path::new("/"), &resolve, None);
+    let config = checked.config.unwrap_or_else(|report| panic!("{report}"));
+    for finding in &checked.findings {
+        assert_eq!(finding.level, Level::Ok, "{finding:?}");
+    }
+    assert_eq!(config.station.id, "L1-REJ-01");
+    assert_eq!(config.recipes.len(), 1);
+    assert_eq!(config.recipes[0].rules.reject_if.len(), 5);
+    assert_eq!(config.record.path, Path::new("/elek-data"));
+    assert_eq!(config.outputs.len(), 3);
+    assert!(
+        config.outputs[usize::from(config.reject.output.0)]
+            .max_on
+            .is_some()
+    );
+    assert!(!config.outputs[usize::from(config.belt.permit.0)].safe_on);
+    assert_eq!(config.cameras[0].exposure, Micros::new(100));
+}
+
+#[test]
+fn the_arithmetic_of_the_default() {
+    let checked = check_text(
+        DEFAULT,
+        "default.toml",
+        Path::new("/"),
+        &resolve,
+        Some(Soc::CortexA72),
+    );
+    let lines: Vec<String> = checked
+        .findings
+        .iter()
+        .map(|f| format!("{:?} {}: {}; {}", f.level, f.title, f.numbers, f.words))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn many_mistakes_are_shown_at_once() {
+    insta::assert_snapshot!(said(&[
+        ("schema = 1\n", "schema = 1\ncolour = \"red\"\n"),
+        ("id = \"L1-REJ-01\"", "id = 7"),
+        ("on_fault = \"stop_belt\"", "on_fault = \"stop_bet\""),
+        ("coast_mm = 80.0 ", "coast = 80.0 "),
+        ("{ min = 150.0, max = 750.0 }", "{ min = 750.0, max = 150.0 }"),
+        ("pulses_per_mm = 4.0", "pulses_per_mm = \"4.0\""),
+        ("belt_axis = \"+x\"", "belt_axis = \"x\""),
+        ("defective = 0.15", "defective = 15"),
+        ("footprint_mm = 6.0", "footprint_mm = -6.0"),
+        ("fourcc = \"YUYV\", width = 640", "fourcc = \"YUV\", width = 641"),
+    ]));
+}
+
+#[test]
+fn odd_widths_are_refused_where_pixels_share_colour() {
+    insta::assert_snapshot!(said(&[("width = 640", "width = 641")]));
+}
+
+#[test]
+fn rules_are_pointed_at_within_their_string() {
+    insta::assert_snapshot!(said(&[
+        ("\"good >= 0.90\"", "\"goood >= 0.90\", \"good => 0.9\""),
+        ("\"dent >= 0.60\"", "'dent >= many'"),
+        ("\"defect.area_mm2 > 3.0\"", "\"d\\u0065fect.aera_mm2 > 3.0\""),
+    ]));
+}
+
+#[test]
+fn missing_tables_and_keys() {
+    insta::assert_snapshot!(said(&[
+        (
+            "[station.lines]\nacknowledge = { chip = \"sim\", name = \"ACK\" }",
+            "[station.lines]\nacknowledge = { chip = \"sim\" }"
+        ),
+        ("[record]\npath = \"elek-data\" ", "[display]\n#"),
+        (
+            "rejected = \"all\"\npassed = { one_in = 50 }\nkeep_free_percent = 10\n\n[display]\n",
+            ""
+        ),
+        ("mm_per_px = 0.12\n", ""),
+        ("[reject.air-blast]", "[reject]"),
+        ("pass_if = [\"good >= 0.90\"]", "pass_if = []"),
+    ]));
+}
+
+#[test]
+fn one_of_several_tables() {
+    insta::assert_snapshot!(said(&[
+        (
+            "[belt.encoder] ",
+            "[belt.time]\nspeed_mm_s = 1000.0\n[belt.encoder] "
+        ),
+        ("stable_us = 800", "vision = true\nstable_us = 800"),
+        ("[camera.top.source.simulated]", "[camera.top.source.simulate]"),
+    ]));
+}
+
+#[test]
+fn vision_trigger() {
+    let vision = (
+        "line = { chip = \"sim\", name = \"PE_TRIG\" }\nstable_us = 800",
+        "vision = true\n#",
+    );
+    insta::assert_snapshot!(said(&[vision]));
+    let free = ("mode = \"triggered\"", "mode = \"free_running\"");
+    let text = changed(&[vision, free, ("distance_mm = 60.0", "distance_mm = 0")]);
+    let config = read(&text).unwrap_or_else(|report| panic!("{report}"));
+    assert!(matches!(config.trigger, Trigger::Vision));
+    assert_eq!(
+        config.cameras[0].mode,
+        CameraMode::FreeRunning { fps_milli: 60_000 }
+    );
+}
+
+#[test]
+fn lines_used_twice_and_of_two_worlds() {
+    insta::assert_snapshot!(said(&[
+        ("name = \"PE_BIN\"", "name = \"PE_CHUTE\""),
+        ("permit = { chip = \"sim\"", "permit = { chip = \"gpiochip0\""),
+        (
+            "source = \"simulated\" ",
+            "source = { counter = \"/dev/counter0\" } "
+        ),
+    ]));
+}
+
+#[test]
+fn a_real_camera_wants_real_lines() {
+    let text = said(&[(
+        "[camera.top.source.simulated]           # or .folder, .v4l2\nseed = 1\nparts_per_s = 10.0\ndefective = 0.15 ",
+        "[camera.top.source.v4l2]\ndevice = \"/dev/video0\" ",
+    )]);
+    assert!(
+        text.contains("`trigger.line` is a simulated line, but the camera is real"),
+        "{text}"
+    );
+    assert!(
+        text.contains("a real camera cannot be used with a simulated encoder"),
+        "{text}"
+    );
+}
+
+#[test]
+fn safe_states_that_are_not_safe() {
+    insta::assert_snapshot!(said(&[
+        (
+            "name = \"BELT_RUN\", safe = \"off\"",
+            "name = \"BELT_RUN\", safe = \"on\""
+        ),
+        (
+            "name = \"REJ1\", safe = \"off\"",
+            "name = \"REJ1\", safe = \"on\""
+        ),
+    ]));
+}
+
+#[test]
+fn models_that_are_not_there() {
+    insta::assert_snapshot!(said(&[
+        (
+            "classify = { model = \"builtin:cap-classify\" }",
+            "classify = { model = \"cap.onnx\" }"
+        ),
+        (
+            "segment = { model = \"builtin:cap-segment\" }",
+            "segment = { model = \"builtin:cap-classify\", sha256 = \"12\" }",
+        ),
+    ]));
+}
+
+#[test]
+fn unknown_recipe_at_start() {
+    insta::assert_snapshot!(said(&[("recipe = \"cap-28mm\"", "recipe = \"cap-26mm\"")]));
+}
+
+#[test]
+fn syntax_errors_and_what_else_is_wrong() {
+    insta::assert_snapshot!(said(&[
+        ("coast_mm = 80.0", "coast_mm = 80,0"),
+        ("stable_us = 800", "stable_us = 800\nstable_us = 900"),
+        ("on_fault = \"stop_belt\"", "on_fault = stop_belt"),
+        ("footprint_mm = 6.0", "footprint_mm = \"wide\""),
+    ]));
+}
+
+#[test]
+fn truncated_files() {
+    let within = &DEFAULT[..DEFAULT.find("L1-REJ").expect("is in the default") + 3];
+    insta::assert_snapshot!(
+        "truncated_within_a_string",
+        read(within).expect_err("truncated").to_string()
+    );
+    let at_table = &DEFAULT[..DEFAULT.find("[reject.air-blast]").expect("is in the default")];
+    insta::assert_snapshot!(
+        "truncated_at_a_table",
+        read(at_table).expect_err("truncated").to_string()
+    );
+}
+
+#[test]
+fn schemas_of_other_versions() {
+    insta::assert_snapshot!(
+        "newer_schema",
+        said(&[("schema = 1", "schema = 2\nnovel = true")])
+    );
+    insta::assert_snapshot!("older_schema", said(&[("schema = 1", "schema = 0")]));
+    let none = said(&[("schema = 1", "")]);
+    assert!(none.contains("`schema` is missing"), "{none}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_its_numbers() {
+    insta::assert_snapshot!(
+        "deadline",
+        said(&[("decide_within_ms = 350", "decide_within_ms = 900")])
+    );
+    insta::assert_snapshot!(
+        "reject_before_camera",
+        said(&[("distance_mm = 420.0", "distance_mm = 70.0")])
+    );
+    insta::assert_snapshot!(
+        "mask_pixels",
+        said(&[("defect.area_mm2 > 3.0", "defect.area_mm2 > 0.1")])
+    );
+    insta::assert_snapshot!(
+        "stretched",
+        said(&[(
+            "crop = { around = \"part\", margin_mm = 4.0 }",
+            "crop = { around = \"picture\", fit = \"stretch\" }"
+        )])
+    );
+    insta::assert_snapshot!("windows", said(&[("window_mm = 12.0", "window_mm = 25.0")]));
+    insta::assert_snapshot!(
+        "passed_eye_early",
+        said(&[("distance_mm = 520.0", "distance_mm = 400.0")])
+    );
+    insta::assert_snapshot!("gap", said(&[("footprint_mm = 6.0", "footprint_mm = 40.0")]));
+    insta::assert_snapshot!("max_on", said(&[("max_on_ms = 400", "max_on_ms = 100")]));
+    insta::assert_snapshot!("debounce", said(&[("stable_us = 800", "stable_us = 80000")]));
+    insta::assert_snapshot!("blur", said(&[("exposure_us = 100", "exposure_us = 8000")]));
+    insta::assert_snapshot!("rate", said(&[("parts_per_s = 10.0", "parts_per_s = 100.0")]));
+    insta::assert_snapshot!(
+        "view",
+        said(&[
+            ("mode = \"triggered\"", "mode = \"free_running\""),
+            ("fps = 60", "fps = 15")
+        ])
+    );
+    insta::assert_snapshot!(
+        "merging",
+        said(&[
+            (
+                "pulse = { margin_mm = 3.0, min_ms = 15 }",
+                "pulse = { margin_mm = 3.0, min_ms = 60 }"
+            ),
+            ("gap_min_mm = 14.0", "gap_min_mm = 18.5"),
+            ("consecutive_rejects = { count = 8, action = \"stop_belt\" }", "")
+        ])
+    );
+}
+
+#[test]
+fn edges_of_an_encoder_on_lines() {
+    let text = said(&[(
+        "source = \"simulated\" ",
+        "source = { lines = { a = { chip = \"sim\", name = \"A\" } } } ",
+    )]);
+    assert!(
+        text.contains("simulated or folder camera needs the simulated encoder"),
+        "{text}"
+    );
+    // 4 per mm × 750 mm/s are too many for lines; reckoned on real lines of a real camera.
+    let text = DEFAULT.replace("chip = \"sim\"", "chip = \"gpiochip0\"");
+    let text = text
+        .replace(
+            "source = \"simulated\" ",
+            "source = { lines = { a = { chip = \"gpiochip0\", name = \"A\" } } } ",
+        )
+        .replace("source.simulated]", "source.v4l2]\ndevice = \"/dev/video0\"")
+        .replace("seed = 1\nparts_per_s = 10.0\ndefective = 0.15", "gain = 3");
+    let said = read(&text).expect_err("too many edges").to_string();
+    insta::assert_snapshot!(said);
+    let slower = text.replace("pulses_per_mm = 4.0", "pulses_per_mm = 2.0");
+    let config = read(&slower).unwrap_or_else(|report| panic!("{report}"));
+    assert!(matches!(config.cameras[0].source, CameraSource::V4l2(_)));
+}
+
+#[test]
+fn weak_cores_are_told_apart_from_strong_ones() {
+    let level = |soc| {
+        let checked = check_text(DEFAULT, "default.toml", Path::new("/"), &resolve, Some(soc));
+        let network = checked
+            .findings
+            .into_iter()
+            .find(|f| f.title == "network")
+            .expect("asked for");
+        (network.level, checked.config.is_ok())
+    };
+    assert_eq!(level(Soc::CortexA53), (Level::Error, false));
+    assert_eq!(level(Soc::CortexA76), (Level::Ok, true));
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let said = |name: &str, content: Option<&[u8]>| {
+        let path = folder.path().join(name);
+        if let Some(content) = content {
+            std::fs::write(&path, content).expect("writes to the temporary folder");
+        }
+        let report = load(&path).expect_err("not a configuration").to_string();
+        report.replace(&folder.path().display().to_string(), "DIR")
+    };
+    insta::assert_snapshot!("missing_file", said("none.toml", None));
+    insta::assert_snapshot!("directory", said("", None));
+    insta::assert_snapshot!("empty_file", said("empty.toml", Some(b"")));
+    insta::assert_snapshot!("comments_alone", said("comments.toml", Some(b"# nothing\n\n")));
+    insta::assert_snapshot!(
+        "not_utf8",
+        said("latin1.toml", Some(b"schema = 1\n[station]\nid = \"K\xfche\"\n"))
+    );
+    insta::assert_snapshot!("huge_file", said("huge.toml", Some(&vec![b'#'; (1 << 20) + 1])));
+    insta::assert_snapshot!("binary_file", said("zip.toml", Some(b"PK\x03\x04\0\0\0")));
+}
+
+#[test]
+fn nonsense_of_a_megabyte_is_answered_briefly() {
+    let keys: String = (0..80_000).map(|i| format!("a{i} = {i}\n")).collect();
+    assert!(read(&keys).expect_err("nonsense").to_string().len() < 200_000);
+    for line in ["[", "a=1\n", "{{{{", "\"", "[a.b]\n", "x = [[[[", "=\n"] {
+        let text = line.repeat((1 << 20) / line.len());
+        let report = read(&text).expect_err("nonsense").to_string();
+        assert!(report.len() < 200_000, "{line:?}: {} bytes", report.len());
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_mistake() {
+    read(&format!("\u{feff}{DEFAULT}")).unwrap_or_else(|report| panic!("{report}"));
+}
+
+#[test]
+fn two_recipes() {
+    let (_, recipe) = DEFAULT
+        .split_once("[recipe.cap-28mm]")
+        .expect("is in the default");
+    let (recipe, _) = recipe.split_once("[record]").expect("is in the default");
+    let text = format!("{DEFAULT}\n[recipe.second]{recipe}");
+    let config = read(&text).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.recipes.len(), 2);
+    assert_eq!(config.recipes[1].name, "second");
+}
+
+#[test]
+fn one_camera_and_one_reject() {
+    let second = "\n[camera.side]\nmm_per_px = 0.1\n[reject.second]\ndistance_mm = 1.0\n";
+    insta::assert_snapshot!(
+        read(&format!("{DEFAULT}{second}"))
+            .expect_err("one too many")
+            .to_string()
+    );
+}
+
+#[test]
+fn a_folder_of_pictures() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = changed(&[
+        (
+            "[camera.top.source.simulated]           # or .folder, .v4l2\nseed = 1\nparts_per_s = 10.0\ndefective = 0.15 ",
+            "[camera.top.source.folder]\npath = \"pictures\"\nparts_per_s = 5 ",
+        ),
+        (
+            "exposure_us = 100\nformat = { fourcc = \"YUYV\", width = 640, height = 480, fps = 60 }",
+            "",
+        ),
+        ("mode = \"triggered\"", ""),
+        (
+            "around = \"part\", margin_mm = 4.0",
+            "around = \"picture\", fit = \"letterbox\"",
+        ),
+    ]);
+    let read = || check_text(&text, "elek.toml", folder.path(), &resolve, None);
+    let missing = read().config.expect_err("no folder").to_string();
+    assert!(missing.contains("does not exist"), "{missing}");
+    std::fs::create_dir(folder.path().join("pictures")).expect("creates a folder");
+    let empty = read();
+    assert!(
+        empty
+            .findings
+            .iter()
+            .any(|f| f.level == Level::Warn && f.title == "mask pixels")
+    );
+    image::GrayImage::new(640, 400)
+        .save(folder.path().join("pictures/a.png"))
+        .expect("writes a picture");
+    let full = read();
+    let config = full.config.unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.cameras[0].mode, CameraMode::Triggered);
+    let mask = full
+        .findings
+        .iter()
+        .find(|f| f.title == "mask pixels")
+        .expect("reckoned");
+    // 640 px × 0.12 mm over 224 mask pixels are 0.343 mm each.
+    assert!(mask.numbers.contains("0.343 mm"), "{}", mask.numbers);
+}
+
+/// Pieces that a person might paste, delete or mistype.
+fn pieces() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[\\[\\]{}=\",.#'\\\\ \n]{1,4}",
+        "-?[0-9]{1,20}(\\.[0-9]{1,4})?",
+        Just("nan".to_owned()),
+        Just("-inf".to_owned()),
+        Just("1e308".to_owned()),
+        Just("0".to_owned()),
+        Just("true".to_owned()),
+        Just("\"\"".to_owned()),
+        Just("\u{0}ä\u{1F600}".to_owned()),
+        Just("[]".to_owned()),
+        Just("{}".to_owned()),
+        Just("1979-05-27".to_owned()),
+        "[a-z_]{1,12}",
+        "\\PC{0,6}",
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    /// Replaces so many characters from a place by a piece.
+    Splice(prop::sample::Index, usize, String),
+    /// Replaces the value after the n-th `=`.
+    Value(prop::sample::Index, String),
+    DropLine(prop::sample::Index),
+    DoubleLine(prop::sample::Index),
+    Truncate(prop::sample::Index),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    use any as anything;
+    prop_oneof![
+        (anything::<prop::sample::Index>(), 0usize..6, pieces())
+            .prop_map(|(at, n, p)| Change::Splice(at, n, p)),
+        (anything::<prop::sample::Index>(), pieces()).prop_map(|(at, p)| Change::Value(at, p)),
+        anything::<prop::sample::Index>().prop_map(Change::DropLine),
+        anything::<prop::sample::Index>().prop_map(Change::DoubleLine),
+        anything::<prop::sample::Index>().prop_map(Change::Truncate),
+    ]
+}
+
+fn apply(text: &str, change: &Change) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let chars: Vec<char> = text.chars().collect();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    match change {
+        Change::Splice(at, n, piece) => {
+            let at = at.index(chars.len());
+            let end = (at + n).min(chars.len());
+            chars[..at]
+                .iter()
+                .chain(piece.chars().collect::<Vec<_>>().iter())
+                .chain(&chars[end..])
+                .collect()
+        }
+        Change::Value(at, piece) => {
+            let places: Vec<usize> = text.match_indices('=').map(|(i, _)| i).collect();
+            if places.is_empty() {
+                return text.to_owned();
+            }
+            let from = places[at.index(places.len())] + 1;
+            let to = text[from..]
+                .find([',', '}', '\n', '#'])
+                .map_or(text.len(), |end| from + end);
+            format!("{} {piece} {}", &text[..from], &text[to..])
+        }
+        Change::DropLine(at) => {
+            let drop = at.index(lines.len());
+            lines
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| *i != drop)
+                .map(|(_, line)| *line)
+                .collect()
+        }
+        Change::DoubleLine(at) => {
+            let twice = at.index(lines.len());
+            lines
+                .iter()
+                .enumerate()
+                .flat_map(|(i, line)| std::iter::repeat_n(*line, 1 + usize::from(i == twice)))
+                .collect()
+        }
+        Change::Truncate(at) => chars[..at.index(chars.len())].iter().collect(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// Whatever happens to the file: no panic, and either a configuration that
+    /// works or at least one problem with a place inside the file.
+    #[test]
+    fn mutations_of_the_default_never_panic(changes in prop::collection::vec(change(), 1..5)) {
+        let text = changes.iter().fold(DEFAULT.to_owned(), |text, change| apply(&text, change));
+        let checked = check_text(&text, "elek.toml", Path::new("/nowhere"), &resolve, Some(Soc::CortexA76));
+        match checked.config {
+            Ok(_) => prop_assert!(checked.findings.iter().all(|f| f.level != Level::Error)),
+            Err(report) => {
+                prop_assert!(!report.problems().is_empty());
+                let shown = report.render(false);
+                prop_assert!(shown.contains("elek.toml"));
+                let lines = text.lines().count() + 1;
+                for problem in report.problems() {
+                    if let Some((line, _)) = report.position(problem) {
+                        prop_assert!((1..=lines).contains(&line));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_answered(text in "\\PC{0,200}") {
+        let _ = read(&text).map_err(|report| report.render(true));
+    }
+}

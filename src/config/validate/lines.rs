@@ -1,0 +1,169 @@
+//! Input and output lines: each used once, and all of the same world.
+
+use super::super::diagnostic::Problem;
+use super::super::raw::{Problems, Section, Value};
+use super::super::{CheckAction, InputLine, Interlock, OutputLine};
+use super::{MS_MAX, ON_FAIL, ms};
+use crate::units::{Micros, OutputId};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// The chip that is built into elek.
+pub(super) const SIMULATED_CHIP: &str = "sim";
+
+/// Every line met so far.
+pub(super) struct Lines<'t> {
+    problems: &'t Problems,
+    outputs: RefCell<Vec<OutputLine>>,
+    met: RefCell<Vec<Met>>,
+}
+
+struct Met {
+    chip: String,
+    name: String,
+    path: String,
+    span: Range<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub fn new(problems: &'t Problems) -> Self {
+        Lines {
+            problems,
+            outputs: RefCell::default(),
+            met: RefCell::default(),
+        }
+    }
+
+    pub fn outputs(self) -> Vec<OutputLine> {
+        self.outputs.into_inner()
+    }
+
+    pub fn is_safe_on(&self, output: OutputId) -> bool {
+        self.outputs.borrow()[usize::from(output.0)].safe_on
+    }
+
+    pub fn input(&self, v: &Value<'_>) -> Option<InputLine> {
+        self.input_in(v, &v.section()?)
+    }
+
+    fn input_in(&self, v: &Value<'_>, s: &Section<'_>) -> Option<InputLine> {
+        let (chip, name, active_low) = self.line(v, s)?;
+        Some(InputLine {
+            chip,
+            name,
+            active_low,
+        })
+    }
+
+    /// An input that stops the belt or raises an alarm when it stays active.
+    pub fn interlock(&self, v: &Value<'_>) -> Option<Interlock> {
+        let s = v.section()?;
+        let line = self.input_in(v, &s);
+        let hold = s.or("hold_ms", 0.0, |v| v.number(0.0..=MS_MAX));
+        let action = s.or("action", CheckAction::StopBelt, |v| v.choice(&ON_FAIL));
+        Some(Interlock {
+            line: line?,
+            hold: ms(hold?),
+            action: action?,
+        })
+    }
+
+    /// An output that holds a level: permit and beacon.
+    pub fn held_output(&self, v: &Value<'_>) -> Option<OutputId> {
+        let s = v.section()?;
+        let line = self.line(v, &s);
+        let safe_on = safe(&s);
+        self.output(line?, safe_on?, None)
+    }
+
+    /// An output that is pulsed, and never longer than `max_on_ms`.
+    pub fn pulsed_output(&self, v: &Value<'_>) -> Option<(OutputId, Micros)> {
+        let s = v.section()?;
+        let line = self.line(v, &s);
+        let safe_on = safe(&s);
+        let max_on = s.required("max_on_ms", "max_on_ms = 400", |v| v.number(1.0..=60_000.0));
+        let max_on = ms(max_on?.value);
+        Some((self.output(line?, safe_on?, Some(max_on))?, max_on))
+    }
+
+    fn output(
+        &self,
+        (chip, name, active_low): (String, String, bool),
+        safe_on: bool,
+        max_on: Option<Micros>,
+    ) -> Option<OutputId> {
+        let mut outputs = self.outputs.borrow_mut();
+        let id = OutputId(u8::try_from(outputs.len()).ok()?);
+        outputs.push(OutputLine {
+            chip,
+            name,
+            active_low,
+            safe_on,
+            max_on,
+        });
+        Some(id)
+    }
+
+    fn line(&self, v: &Value<'_>, s: &Section<'_>) -> Option<(String, String, bool)> {
+        let chip = s.required("chip", "chip = \"gpiochip0\"", Value::name);
+        let name = s.required("name", "name = \"PE_TRIG\"", Value::name);
+        let low = s.or("active", false, |v| v.choice(&[("high", false), ("low", true)]));
+        let (chip, name) = (chip?.value, name?.value);
+        self.meet(v, &chip, &name)?;
+        Some((chip, name, low?))
+    }
+
+    /// Two uses of one line are always a mistake: they would fight, or one would be blind.
+    fn meet(&self, v: &Value<'_>, chip: &str, name: &str) -> Option<()> {
+        let mut met = self.met.borrow_mut();
+        if let Some(first) = met.iter().find(|m| m.chip == chip && m.name == name) {
+            let problem = Problem::new(format!("line {name} of chip {chip} is used twice"))
+                .at(v.span.clone(), format!("here as `{}`", v.path))
+                .also(first.span.clone(), format!("here as `{}`", first.path))
+                .help("give each use a line of its own");
+            self.problems.add(problem);
+            return None;
+        }
+        met.push(Met {
+            chip: chip.to_owned(),
+            name: name.to_owned(),
+            path: v.path.clone(),
+            span: v.span.clone(),
+        });
+        Some(())
+    }
+
+    /// A simulated picture belongs to simulated lines, a real one to real lines:
+    /// a real reject must not follow pictures that are not of its belt, and the
+    /// other way round parts would be judged and never removed.
+    pub fn agree_with_camera(&self, simulated: bool) {
+        for met in self.met.borrow().iter() {
+            let on_simulated = met.chip == SIMULATED_CHIP;
+            if on_simulated == simulated {
+                continue;
+            }
+            let problem = if simulated {
+                Problem::new(format!(
+                    "`{}` is a real line, but the camera is simulated or a folder",
+                    met.path
+                ))
+                .at(met.span.clone(), "a real line")
+                .help(format!(
+                    "write chip = \"{SIMULATED_CHIP}\", or give the camera a v4l2 source"
+                ))
+            } else {
+                Problem::new(format!(
+                    "`{}` is a simulated line, but the camera is real",
+                    met.path
+                ))
+                .at(met.span.clone(), "nothing is wired to this line")
+                .help("name the chip and line it is wired to (`gpioinfo` lists them)")
+            };
+            self.problems.add(problem);
+        }
+    }
+}
+
+fn safe(s: &Section<'_>) -> Option<bool> {
+    s.or("safe", false, |v| v.choice(&[("off", false), ("on", true)]))
+}
