@@ -21,7 +21,11 @@ pub mod record;
 
 pub mod status;
 
+pub mod display;
+
 pub mod control;
+
+pub mod runtime;
 
 pub mod simulate;
 

@@ -7,18 +7,14 @@
 //! | 2 | wrong arguments or a configuration that cannot be used |
 
 mod ack;
-mod bench;
 mod changeover;
 mod check;
 mod completions;
 mod config;
 mod demo;
-mod evaluate;
 mod man;
-mod model;
 mod outputs;
 mod run;
-mod simulate;
 mod status;
 mod summary;
 
@@ -46,33 +42,26 @@ enum Command {
     Check(check::Args),
     /// Print the default configuration, or bring an old one up to date.
     Config(config::Args),
-    /// Look into a model file.
-    Model(model::Args),
-    /// Run a labelled folder of pictures through the station's pipeline and count what it got wrong.
-    Evaluate(evaluate::Args),
-    /// Run the station core under a simulated line with faults, or render training pictures.
-    Simulate(simulate::Args),
     /// Show what a running station does.
     Status(status::Args),
     /// Acknowledge the alarms of a running station and let the belt run.
     Ack(ack::Args),
     /// Change a running station over to another recipe.
     Changeover(changeover::Args),
-    /// Measure the pipeline on this machine.
-    Bench(bench::Args),
     /// Own the output lines (started by `elek run`, or by systemd).
     Outputs(outputs::Args),
     /// Print completions for a shell.
     Completions(completions::Args),
     /// Print the manual page.
     Man(man::Args),
-    /// Load a model under limits of memory and time (started by elek itself).
-    #[command(hide = true)]
-    ProbeModel(model::ProbeArgs),
 }
 
 /// Parses the arguments, runs the subcommand and reports its error, if any.
 pub fn main() -> ExitCode {
+    // A child that only tries out a model does that and nothing else.
+    if let Some(code) = crate::infer::sandbox::child_main() {
+        return code;
+    }
     let cli = Cli::parse();
     start_log(&cli.log);
     let result = match cli.command {
@@ -80,17 +69,12 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
-        Command::Model(args) => model::run(args),
-        Command::Evaluate(args) => evaluate::run(args),
-        Command::Simulate(args) => simulate::run(args),
         Command::Status(args) => status::run(args),
         Command::Ack(args) => ack::run(args),
         Command::Changeover(args) => changeover::run(args),
-        Command::Bench(args) => bench::run(args),
         Command::Outputs(args) => outputs::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
-        Command::ProbeModel(args) => model::probe(args),
     };
     result.unwrap_or_else(|error| {
         // A reader that went away (`elek status | head`) is no failure to report.

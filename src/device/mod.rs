@@ -6,12 +6,14 @@
 //! |---|---|---|
 //! | [`lines::OutputPort`] | not in this version | [`simchip::SimLines`] |
 //! | [`clock`] | `CLOCK_MONOTONIC` and nothing else | time as a value: the core and the simulation never ask a clock |
+//! | [`folder`] | – | a folder of pictures in place of a camera |
 //! | [`mapped`] | a mapped file of the record | the same |
 //! | [`realtime`] | priority and locked memory | – |
 //!
 //! `unsafe` is allowed here and in `kernels/` only (invariant 12).
 
 pub mod clock;
+pub mod folder;
 pub mod lines;
 pub mod mapped;
 pub mod realtime;

@@ -8,6 +8,7 @@
 //! | [`drive`] | belt motor and encoder |
 //! | [`rejecter`] | the actuator: response, spread, getting stuck |
 //! | [`line`] | a drawn line, within the arithmetic of a station |
+//! | [`live`] | the line in real time beside a running station |
 //! | [`render`] | pictures of the parts as the camera sees them, with the truth as a class map |
 //! | [`scene`] | from an exposure to what the renderer draws |
 //! | [`rng`] | seeded numbers, the same everywhere |
@@ -17,6 +18,7 @@
 
 pub mod drive;
 pub mod line;
+pub mod live;
 pub mod part;
 pub mod rejecter;
 pub mod render;

@@ -1,0 +1,122 @@
+//! Where the pictures of a camera enter the station: buffers to fill, then
+//! located on the camera's own thread and passed to the core.
+
+use super::core_loop::FRAMES_MAX;
+use super::{Message, Overflow, send};
+use crate::config::{Config, Crop, Recipe};
+use crate::station::event::{BLOBS_MAX, Blob, Event, FrameSeen};
+use crate::units::{CameraId, FrameId};
+use crate::vision::frame::{Frame, PixelFormat};
+use crate::vision::locate::Locator;
+use arrayvec::ArrayVec;
+use crossbeam_channel::Sender;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
+
+/// Beside those the core may hold: one with a worker, one being filled.
+const SPARE: usize = 2;
+
+/// One camera's way in. Lives on the thread that takes the pictures.
+pub struct FramePort {
+    camera: CameraId,
+    buffers: Vec<Arc<Frame>>,
+    /// One per recipe; `None` where a recipe looks at the whole picture.
+    locators: Vec<Option<Locator>>,
+    /// The recipe in force.
+    recipe: Arc<AtomicU16>,
+    next: FrameId,
+    messages: Sender<Message>,
+    overflow: Arc<Overflow>,
+}
+
+impl FramePort {
+    pub(super) fn new(
+        camera: CameraId,
+        config: &Config,
+        recipe: Arc<AtomicU16>,
+        messages: Sender<Message>,
+        overflow: Arc<Overflow>,
+    ) -> Self {
+        let empty = Frame {
+            camera,
+            id: FrameId(0),
+            sequence: 0,
+            mid_exposure: crate::units::Instant::ZERO,
+            format: PixelFormat::Grey,
+            width: 0,
+            height: 0,
+            stride: 0,
+            bytes: Vec::new(),
+        };
+        let settings = &config.cameras[usize::from(camera.0)];
+        let locator = |recipe: &Arc<Recipe>| {
+            matches!(recipe.crop, Crop::Part { .. }).then(|| Locator::new(settings.locate, settings, recipe))
+        };
+        FramePort {
+            camera,
+            buffers: (0..FRAMES_MAX + SPARE).map(|_| Arc::new(empty.clone())).collect(),
+            locators: config.recipes.iter().map(locator).collect(),
+            recipe,
+            next: FrameId(0),
+            messages,
+            overflow,
+        }
+    }
+
+    /// Lets `fill` write the next picture (everything but camera and id), then locates and
+    /// delivers it. Returns `false` when every buffer is in use and the picture was dropped:
+    /// the core notices by the gap in `sequence`.
+    pub fn deliver(&mut self, fill: impl FnOnce(&mut Frame)) -> bool {
+        self.deliver_if(|frame| {
+            fill(frame);
+            Ok::<_, std::convert::Infallible>(true)
+        })
+        .unwrap_or_else(|never| match never {})
+    }
+
+    /// The same for a source that may have no picture: nothing is delivered unless `fill` says `true`.
+    pub fn deliver_if<E>(&mut self, fill: impl FnOnce(&mut Frame) -> Result<bool, E>) -> Result<bool, E> {
+        let Some(at) = self.buffers.iter_mut().position(|frame| Arc::get_mut(frame).is_some()) else {
+            tracing::warn!(camera = self.camera.0, "no free frame buffer, a frame was dropped");
+            return Ok(false);
+        };
+        // It was free a line above, and nobody else can have taken it: clones are made here only.
+        let Some(frame) = Arc::get_mut(&mut self.buffers[at]) else { return Ok(false) };
+        if !fill(frame)? {
+            return Ok(false);
+        }
+        frame.camera = self.camera;
+        frame.id = self.next;
+        self.next = FrameId(self.next.0 + 1);
+        self.pass_on(at);
+        Ok(true)
+    }
+
+    fn pass_on(&mut self, at: usize) {
+        let frame = Arc::clone(&self.buffers[at]);
+        let started = Instant::now();
+        let mut blobs: ArrayVec<Blob, BLOBS_MAX> = ArrayVec::new();
+        let recipe = usize::from(self.recipe.load(Ordering::Relaxed));
+        if let Some(Some(locator)) = self.locators.get_mut(recipe)
+            && let Err(error) = locator.locate(&frame, &mut blobs)
+        {
+            // Without blobs its part is "not found", which the recipe treats as no result.
+            tracing::warn!(frame = frame.id.0, "a frame cannot be read: {error}");
+        }
+        let locate_us = started.elapsed().as_micros() as u32;
+        let seen = FrameSeen {
+            camera: self.camera,
+            frame: frame.id,
+            sequence: frame.sequence,
+            mid_exposure: frame.mid_exposure,
+            blobs,
+        };
+        send(&self.messages, &self.overflow, Message::Frame { seen, frame, locate_us });
+    }
+
+    /// The camera stopped delivering, or delivers again.
+    pub fn lost(&self, lost: bool) {
+        send(&self.messages, &self.overflow, Message::Event(Event::CameraLost { camera: self.camera, lost }));
+    }
+}
