@@ -102,7 +102,7 @@ impl Runtime {
         // Models first: they take longest and fail most often, and nothing is touched before.
         let inspectors = load_inspectors(&config, options.workers.max(1))?;
         let (ring, resume) = Ring::open(&config.record.path)?;
-        let clock = Clock::new();
+        let clock = Clock;
         let now = clock.now();
         let (messages, to_core) = bounded(MESSAGES_MAX);
         let overflow = Arc::new(Overflow::default());
@@ -237,7 +237,7 @@ fn start_link(config: &Config, chip: Option<&SimChip>, messages: &Sender<Message
     let sink = Arc::new(move |event| {
         let _ = to_core.send(Message::Event(event));
     });
-    Link::spawn(config, chip, sink).context("cannot start the output process")
+    Link::spawn(&config.outputs, chip, sink).context("cannot start the output process")
 }
 
 /// Takes what happens on the input lines. Never blocks.

@@ -15,6 +15,7 @@ mod demo;
 mod man;
 mod outputs;
 mod run;
+mod session;
 mod status;
 mod summary;
 
@@ -58,10 +59,6 @@ enum Command {
 
 /// Parses the arguments, runs the subcommand and reports its error, if any.
 pub fn main() -> ExitCode {
-    // A child that only tries out a model does that and nothing else.
-    if let Some(code) = crate::infer::sandbox::child_main() {
-        return code;
-    }
     let cli = Cli::parse();
     start_log(&cli.log);
     let result = match cli.command {

@@ -68,7 +68,7 @@ impl Session {
             chip: runtime.chip().context("the lines of a simulated camera must be on the chip `sim`")?,
         };
         let options = WorldOptions::of(config, self.seed.unwrap_or_else(|| seed(config)));
-        let line = LiveLine::start(config, options, Clock::new(), ports).context("cannot start the simulated line")?;
+        let line = LiveLine::start(config, options, Clock, ports).context("cannot start the simulated line")?;
         self.watch(&runtime, &line, &signalled);
         let status = stop(&runtime);
         let line = line.finish().context("the simulated line failed: this is a bug in elek")?;

@@ -78,8 +78,16 @@ impl Inspector {
                 "there is neither `classify` nor `segment`, so nothing can be inspected"
             );
             let net = |info: &Arc<ModelInfo>, task| Net::load(info, task, recipe.crop, camera.um_per_px);
-            let classify = recipe.classify.as_ref().map(|info| net(info, Task::Classify)).transpose()?;
-            let segment = recipe.segment.as_ref().map(|info| net(info, Task::Segment)).transpose()?;
+            let classify = recipe
+                .classify
+                .as_ref()
+                .map(|info| net(info, Task::Classify))
+                .transpose()?;
+            let segment = recipe
+                .segment
+                .as_ref()
+                .map(|info| net(info, Task::Segment))
+                .transpose()?;
             Ok(Inspector {
                 recipe: recipe.name.clone(),
                 rules: recipe.rules.clone(),
@@ -101,7 +109,12 @@ impl Inspector {
             um_per_px: self.um_per_px,
             crop: self.crop,
             classify: self.classify.as_ref().map(net).transpose()?,
-            segment: self.segment.as_ref().map(|s| net(&s.net)).transpose()?.map(Segment::new),
+            segment: self
+                .segment
+                .as_ref()
+                .map(|s| net(&s.net))
+                .transpose()?
+                .map(Segment::new),
         })
     }
 
@@ -109,7 +122,9 @@ impl Inspector {
     /// recipe looks at the whole picture. `locate_us` is left 0: the caller knows.
     pub fn inspect(&mut self, frame: &Frame, blob: Option<Blob>) -> Result<Inspection, InspectFault> {
         let mut inspection = Inspection::default();
-        let Inspector { classify, segment, .. } = self;
+        let Inspector {
+            classify, segment, ..
+        } = self;
         // What is shown afterwards belongs to this part or is absent.
         for net in classify.iter_mut().chain(segment.iter_mut().map(|s| &mut s.net)) {
             net.view = None;
@@ -126,7 +141,14 @@ impl Inspector {
         if let Some(segment) = segment
             && judge::needs_segment(&self.rules, &inspection)
         {
-            segment.inspect(&self.recipe, self.um_per_px, classify.as_ref(), frame, blob, &mut inspection)?;
+            segment.inspect(
+                &self.recipe,
+                self.um_per_px,
+                classify.as_ref(),
+                frame,
+                blob,
+                &mut inspection,
+            )?;
         }
         Ok(inspection)
     }
@@ -134,7 +156,11 @@ impl Inspector {
     /// What the models saw of the last part, and the mask.
     pub fn inputs(&self) -> Inputs<'_> {
         let mask = self.segment.as_ref().and_then(|s| {
-            Some(Mask { size: s.regions.side() as u32, classes: s.regions.map(), view: s.net.view? })
+            Some(Mask {
+                size: s.regions.side() as u32,
+                classes: s.regions.map(),
+                view: s.net.view?,
+            })
         });
         Inputs {
             classify: self.classify.as_ref().and_then(Net::input),
@@ -151,7 +177,11 @@ impl Net {
             Task::Classify => CLASSES_MAX,
             Task::Segment => MASK_CLASSES_MAX,
         };
-        ensure!(info.labels.len() <= most, "{} has more than {most} labels", info.file_text());
+        ensure!(
+            info.labels.len() <= most,
+            "{} has more than {most} labels",
+            info.file_text()
+        );
         let bytes = info.bytes()?;
         if !info.is_builtin() {
             sandbox::examine_bytes(&bytes, info)?;
@@ -163,7 +193,13 @@ impl Net {
     fn new(info: Arc<ModelInfo>, engine: Engine, crop: Crop, um_per_px: f64) -> Net {
         let preprocess = Preprocessor::new(crop, info.size, info.filter, um_per_px);
         let rgb = vec![0; info.size as usize * info.size as usize * 3];
-        Net { info, engine, preprocess, rgb, view: None }
+        Net {
+            info,
+            engine,
+            preprocess,
+            rgb,
+            view: None,
+        }
     }
 
     fn fork(&self, crop: Crop, um_per_px: f64) -> Result<Net> {
@@ -193,7 +229,11 @@ impl Net {
     }
 
     fn input(&self) -> Option<Input<'_>> {
-        Some(Input { size: self.info.size, rgb: &self.rgb, view: self.view? })
+        Some(Input {
+            size: self.info.size,
+            rgb: &self.rgb,
+            view: self.view?,
+        })
     }
 }
 
@@ -226,16 +266,29 @@ impl Segment {
         let seen = Instant::now();
         let mask_side = self.regions.side() as f64;
         let um_per_mask_px = match view.um_per_input_px {
-            Some(um) => (um * f64::from(self.net.info.size) / mask_side, um * f64::from(self.net.info.size) / mask_side),
+            Some(um) => (
+                um * f64::from(self.net.info.size) / mask_side,
+                um * f64::from(self.net.info.size) / mask_side,
+            ),
             // Stretched: each side has a scale of its own, and the picture's is known.
-            None => {
-                (f64::from(view.width) * um_per_px / mask_side, f64::from(view.height) * um_per_px / mask_side)
-            }
+            None => (
+                f64::from(view.width) * um_per_px / mask_side,
+                f64::from(view.height) * um_per_px / mask_side,
+            ),
         };
         let probabilities = self.net.run(recipe)?;
         let done = Instant::now();
-        let View { x, y, width, height, .. } = view;
-        let place = Place { x, y, width, height, picture: (frame.width, frame.height), um_per_mask_px };
+        let View {
+            x, y, width, height, ..
+        } = view;
+        let place = Place {
+            x,
+            y,
+            width,
+            height,
+            picture: (frame.width, frame.height),
+            um_per_mask_px,
+        };
         inspection.defects = Some(self.regions.measure(probabilities, &place));
         inspection.times.preprocess_us += micros(start, seen);
         inspection.times.segment_us = micros(seen, done);

@@ -14,7 +14,7 @@ pub mod builtin;
 pub mod engine;
 pub mod graph;
 pub mod inspection;
-// pub mod inspector;
+pub mod inspector;
 pub mod manifest;
 pub mod regions;
 pub mod sandbox;

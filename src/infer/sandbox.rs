@@ -216,24 +216,20 @@ fn why_no_answer(status: ExitStatus, stderr: &str, limits: Limits, program: &std
     )
 }
 
-/// First thing in `main`: does the child's work if this process is one.
-pub fn child_main() -> Option<ExitCode> {
-    let mut args = std::env::args_os().skip(1);
-    if args.next()? != SUBCOMMAND {
-        return None;
-    }
-    let answer = match child_work(args.collect()) {
+/// The child's work: `args` are those after [`SUBCOMMAND`].
+pub fn child(args: Vec<OsString>) -> ExitCode {
+    let answer = match child_work(&args) {
         Ok(facts) => Answer::Facts(facts),
         Err(error) => Answer::Error(graph::brief(&error)),
     };
     let json = serde_json::to_string(&answer).unwrap_or_default();
     match writeln!(std::io::stdout(), "{ANSWER}{json}") {
-        Ok(()) => Some(ExitCode::SUCCESS),
-        Err(_) => Some(ExitCode::FAILURE),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn child_work(args: Vec<OsString>) -> Result<Facts> {
+fn child_work(args: &[OsString]) -> Result<Facts> {
     let args: Option<Vec<&str>> = args.iter().map(|a| a.to_str()).collect();
     let Some([memory, cpu, size, input, output]) = args.as_deref() else {
         bail!("{SUBCOMMAND} is started by elek itself, not by people");

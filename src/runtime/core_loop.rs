@@ -211,7 +211,8 @@ impl Frames {
 
     /// Keeps a frame in place of the one `FRAMES_MAX` before it.
     fn keep(&mut self, frame: Arc<Frame>, locate_us: u32) {
-        *self.slot(frame.id) = Some((frame, locate_us));
+        let slot = self.slot(frame.id);
+        *slot = Some((frame, locate_us));
     }
 
     fn get(&mut self, id: FrameId) -> Option<(Arc<Frame>, u32)> {

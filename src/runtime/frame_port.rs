@@ -110,6 +110,9 @@ impl FramePort {
             frame: frame.id,
             sequence: frame.sequence,
             mid_exposure: frame.mid_exposure,
+            // `Frame::check` bounds the sides far below; an unreadable frame has no blobs to place.
+            width: u16::try_from(frame.width).unwrap_or(u16::MAX),
+            height: u16::try_from(frame.height).unwrap_or(u16::MAX),
             blobs,
         };
         send(&self.messages, &self.overflow, Message::Frame { seen, frame, locate_us });

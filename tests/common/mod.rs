@@ -1,0 +1,90 @@
+//! What the tests of inference share.
+#![allow(dead_code)] // each test file uses its part of it
+
+use elek::config::{
+    BeltAxis, Camera, CameraMode, CameraSource, Contrast, Crop, FolderSource, Locate, Otherwise, Recipe,
+};
+use elek::infer::manifest;
+use elek::station::judge::{Labels, Rules};
+use elek::units::{CameraId, FrameId, Instant, Length, Micros};
+use elek::vision::frame::{Frame, PixelFormat};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A camera of 1 mm per pixel, so that areas are easy to reckon.
+pub fn camera() -> Camera {
+    Camera {
+        name: "top".to_owned(),
+        um_per_px: 1000.0,
+        belt_axis: BeltAxis::PlusX,
+        distance: Length::from_mm(35),
+        stamp_offset: Micros::ZERO,
+        stamp_jitter: Micros::ZERO,
+        retry: Micros::from_millis(500),
+        stop_after: Micros::from_secs(2),
+        mode: CameraMode::Triggered,
+        locate: Locate {
+            contrast: Contrast::PartBrighter,
+            threshold: None,
+        },
+        exposure: Micros::from_millis(1),
+        source: CameraSource::Folder(FolderSource {
+            path: ".".into(),
+            parts_per_s: 1.0,
+            repeat: false,
+        }),
+    }
+}
+
+/// A recipe with models of `folder`.
+pub fn recipe(
+    folder: &Path,
+    crop: Crop,
+    classify: Option<&str>,
+    segment: Option<&str>,
+    pass_if: &[&str],
+    reject_if: &[&str],
+) -> Recipe {
+    let model = |file: &str| Arc::new(manifest::resolve(folder, file, None).unwrap());
+    let (classify, segment) = (classify.map(model), segment.map(model));
+    let owned = |rules: &[&str]| rules.iter().map(|r| (*r).to_owned()).collect::<Vec<_>>();
+    let labels = Labels {
+        classify: classify.as_ref().map(|m| m.labels.as_slice()),
+        mask: segment.as_ref().map(|m| m.labels.as_slice()),
+    };
+    let rules = Rules::parse(&owned(pass_if), &owned(reject_if), &labels).unwrap();
+    Recipe {
+        name: "test".to_owned(),
+        part_min: Length::from_mm(10),
+        part_max: Length::from_mm(20),
+        gap_min: Length::from_mm(8),
+        aim: Length::ZERO,
+        pulse_margin: Length::from_mm(3),
+        pulse_min: Micros::from_millis(15),
+        crop,
+        classify,
+        segment,
+        rules,
+        otherwise: Otherwise {
+            reject: true,
+            keep_picture: true,
+        },
+        late_reject: true,
+        decide_within: Micros::from_millis(120),
+    }
+}
+
+/// A frame as a folder or a camera would deliver it.
+pub fn frame(format: PixelFormat, width: u32, height: u32, bytes: Vec<u8>) -> Frame {
+    Frame {
+        camera: CameraId(0),
+        id: FrameId(0),
+        sequence: 0,
+        mid_exposure: Instant::ZERO,
+        format,
+        width,
+        height,
+        stride: format.row_bytes(width),
+        bytes,
+    }
+}
