@@ -54,6 +54,7 @@ mod watch;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use decide::SAFETY;
 pub use view::{AlarmView, LastView, StationView};
 
 use crate::config::{CheckAction, Config, Interlock as InterlockInput, OnFault, Trigger};

@@ -157,6 +157,7 @@ fn camera() -> Camera {
             threshold: None,
         },
         exposure: Micros::new(180),
+        readout: None,
         source: CameraSource::Simulated(SimulatedSource {
             seed: 1,
             parts_per_s: 10.0,

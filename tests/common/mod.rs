@@ -28,6 +28,7 @@ pub fn camera() -> Camera {
             threshold: None,
         },
         exposure: Micros::from_millis(1),
+        readout: None,
         source: CameraSource::Folder(FolderSource {
             path: ".".into(),
             parts_per_s: 1.0,
