@@ -2,12 +2,9 @@
 
 use super::super::{CameraMode, CameraSource, CheckAction, Config, EncoderSource, Motion, Trigger};
 use super::{Finding, Line, draft};
+use crate::station::SAFETY;
 use crate::units::{Length, Micros, Speed};
 
-/// Between the last moment a pulse can be planned and the moment its line goes
-/// on: the way to the output process, its wake-up and one heartbeat's worth of
-/// bad luck on a busy box.
-const PLAN_AHEAD: Micros = Micros::from_millis(5);
 /// How late an output may switch without real-time priority on a loaded box.
 const OUTPUT_JITTER: Micros = Micros::from_millis(1);
 /// GPIO edges are counted one interrupt each; beyond this a small box loses some.
@@ -105,7 +102,7 @@ fn time_to_plan(line: &Line<'_>) -> Micros {
     };
     let seen_at = line.camera.distance + recipe.part_max.half() + beat;
     let way = config.reject.distance + recipe.aim - seen_at;
-    time_for(fastest, way) - config.reject.lag_on - config.reject.lag_spread - PLAN_AHEAD
+    time_for(fastest, way) - config.reject.lag_on - config.reject.lag_spread - SAFETY
 }
 
 fn deadline(line: &Line<'_>, out: &mut Vec<Finding>) {
@@ -208,8 +205,9 @@ fn on_time(line: &Line<'_>, out: &mut Vec<Finding>) {
     let pulse = |length: Length| (time_for(slowest, length) + lags).max(recipe.pulse_min);
     let alone = recipe.part_max + recipe.pulse_margin - recipe.aim;
     let longest = pulse(alone);
-    // The command to stop comes after the next command to start.
-    let merges_at = |v: Speed| recipe.pulse_margin + v.travel(lags) >= recipe.gap_min + recipe.aim;
+    // Windows meet on the belt, or the command to stop comes after the next one to start.
+    let apart = recipe.gap_min + recipe.aim - recipe.pulse_margin;
+    let merges_at = |v: Speed| apart <= Length::ZERO || apart <= v.travel(lags);
     let merges =
         merges_at(slowest) || merges_at(fastest) || fastest.travel(recipe.pulse_min) >= recipe.pitch_min();
     let key = line.reject_key("line.max_on_ms");
