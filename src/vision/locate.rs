@@ -40,6 +40,14 @@ pub struct Locator {
     pieces: Vec<Piece>,
 }
 
+/// Length of parts along the belt, and the smallest gap between two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PartSize {
+    pub min: Length,
+    pub max: Length,
+    pub gap_min: Length,
+}
+
 /// Sizes in pixels, from the recipe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Limits {
@@ -72,16 +80,16 @@ struct Piece {
 }
 
 impl Limits {
-    fn new(camera: &config::Camera, part_min: Length, part_max: Length, gap_min: Length) -> Self {
-        let px = |length: Length| length.as_micrometres() as f64 / camera.um_per_px;
-        let part = px(part_min).max(1.0);
+    fn new(um_per_px: f64, axis: BeltAxis, size: PartSize) -> Self {
+        let px = |length: Length| length.as_micrometres() as f64 / um_per_px;
+        let part = px(size.min).max(1.0);
         let fitting = (part / CELLS_PER_PART).max(1.0) as u32;
         Limits {
-            along_x: matches!(camera.belt_axis, BeltAxis::PlusX | BeltAxis::MinusX),
+            along_x: matches!(axis, BeltAxis::PlusX | BeltAxis::MinusX),
             along_min: part * 0.5,
-            along_max: px(part_max) * 1.5,
+            along_max: px(size.max) * 1.5,
             speck_px: part * part * SPECK_SHARE,
-            join_px: px(gap_min) * 0.5,
+            join_px: px(size.gap_min) * 0.5,
             step: (1 << fitting.ilog2()).min(STEP_MAX),
         }
     }
@@ -89,10 +97,17 @@ impl Limits {
 
 impl Locator {
     pub fn new(locate: config::Locate, camera: &config::Camera, recipe: &Recipe) -> Self {
-        Self::with_limits(
-            locate,
-            Limits::new(camera, recipe.part_min, recipe.part_max, recipe.gap_min),
-        )
+        let part = PartSize {
+            min: recipe.part_min,
+            max: recipe.part_max,
+            gap_min: recipe.gap_min,
+        };
+        Self::with_sizes(locate, camera.um_per_px, camera.belt_axis, part)
+    }
+
+    /// As [`Locator::new`], from the few values that matter.
+    pub fn with_sizes(locate: config::Locate, um_per_px: f64, axis: BeltAxis, part: PartSize) -> Self {
+        Self::with_limits(locate, Limits::new(um_per_px, axis, part))
     }
 
     fn with_limits(locate: config::Locate, limits: Limits) -> Self {

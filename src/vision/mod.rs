@@ -23,5 +23,5 @@ mod decode_tests;
 
 pub use decode::{Rect, rect_to_rgb, to_rgb};
 pub use frame::{Frame, FrameError, PixelFormat};
-pub use locate::Locator;
+pub use locate::{Locator, PartSize};
 pub use preprocess::{Preprocessor, View};

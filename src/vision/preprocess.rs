@@ -296,3 +296,7 @@ fn scaled(length: u32, to: u32, from: u32) -> u32 {
     let rounded = (whole + u64::from(up)) as u32;
     rounded.max(u32::from(length > 0))
 }
+
+#[cfg(test)]
+#[path = "preprocess_tests.rs"]
+mod tests;
