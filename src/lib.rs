@@ -11,6 +11,8 @@ pub mod device;
 
 pub mod vision;
 
+pub mod kernels;
+
 pub mod infer;
 
 pub mod station;

@@ -150,10 +150,12 @@ fn unpack_jpeg(frame: &Frame, rgb: &mut Vec<u8>) -> Result<(), FrameError> {
 }
 
 impl<'a> Raw<'a> {
+    #[inline(always)]
     fn samples(&self, y: u32, bytes: usize) -> &'a [u8] {
         &self.bytes[y as usize * self.stride..][..bytes]
     }
 
+    #[inline(always)]
     /// Pixels `x0..x1` of row `y` as RGB, in a part of `out`, which holds `row_capacity(x1 - x0)`.
     /// The caller keeps `x0 < x1 <= width` and `y < height`.
     pub fn row<'b>(&self, y: u32, x0: u32, x1: u32, out: &'b mut [Pixel]) -> &'b [Pixel] {
@@ -184,12 +186,12 @@ impl<'a> Raw<'a> {
             }
             PixelFormat::Yuyv => {
                 let quads = self.samples(y, 2 * w)[2 * even..][..4 * pairs].as_chunks::<4>().0;
-                yuv_pairs(quads.iter().map(|&[y0, u, y1, v]| [y0, y1, u, v]), out);
+                yuv_row(pairs, |i| quads[i], |[y0, u, y1, v]| [y0, y1, u, v], out);
                 return &out[a - even..][..n];
             }
             PixelFormat::Uyvy => {
                 let quads = self.samples(y, 2 * w)[2 * even..][..4 * pairs].as_chunks::<4>().0;
-                yuv_pairs(quads.iter().map(|&[u, y0, v, y1]| [y0, y1, u, v]), out);
+                yuv_row(pairs, |i| quads[i], |[u, y0, v, y1]| [y0, y1, u, v], out);
                 return &out[a - even..][..n];
             }
             PixelFormat::Nv12 => {
@@ -197,10 +199,8 @@ impl<'a> Raw<'a> {
                 let chroma = self.samples(self.height + y / 2, w)[even..][..2 * pairs]
                     .as_chunks::<2>()
                     .0;
-                yuv_pairs(
-                    luma.iter().zip(chroma).map(|(&[y0, y1], &[u, v])| [y0, y1, u, v]),
-                    out,
-                );
+                let pair = |i: usize| [luma[i][0], luma[i][1], chroma[i][0], chroma[i][1]];
+                yuv_row(pairs, pair, |p| p, out);
                 return &out[a - even..][..n];
             }
             PixelFormat::BayerRggb => self.bayer_row(y, x0, x1, 0, 0, out),
@@ -214,6 +214,7 @@ impl<'a> Raw<'a> {
     /// Brightness of single places of row `y`, at `x0`, `x0 + step`, …, for finding parts.
     /// For colour formats without a luma sample of their own, (77 R + 150 G + 29 B) / 256, which are the
     /// BT.601 weights; for Bayer the mean of the four samples that begin there.
+    #[inline(always)]
     pub fn luma(&self, y: u32, x0: u32, step: u32, out: &mut [u8]) {
         let (w, x0, step) = (self.width as usize, x0 as usize, step as usize);
         let rgb =
@@ -244,6 +245,7 @@ impl<'a> Raw<'a> {
     }
 
     /// One row of a Bayer picture. `red_x` and `red_y` say which columns and rows hold red.
+    #[inline(always)]
     fn bayer_row(&self, y: u32, x0: u32, x1: u32, red_x: u32, red_y: u32, out: &mut [Pixel]) {
         let (w, h) = (self.width as usize, self.height as usize);
         let rows: [&[u8]; 5] =
@@ -260,14 +262,17 @@ impl<'a> Raw<'a> {
     }
 }
 
+#[inline(always)]
 fn y10(v: &[u8; 2]) -> u8 {
     (u16::from_le_bytes(*v) >> 2).min(255) as u8
 }
 
+#[inline(always)]
 fn words(bytes: &[u8]) -> &[[u8; 2]] {
     bytes.as_chunks().0
 }
 
+#[inline(always)]
 fn grey<S>(samples: &[S], value: impl Fn(&S) -> u8, out: &mut [Pixel]) {
     for (o, s) in out.iter_mut().zip(samples) {
         let v = value(s);
@@ -276,6 +281,7 @@ fn grey<S>(samples: &[S], value: impl Fn(&S) -> u8, out: &mut [Pixel]) {
 }
 
 /// Every `step`-th group of `N` bytes from group `x0` on.
+#[inline(always)]
 fn pick<const N: usize>(row: &[u8], x0: usize, step: usize, out: &mut [u8], value: impl Fn(&[u8; N]) -> u8) {
     let groups = row.as_chunks::<N>().0;
     for (o, s) in out.iter_mut().zip(groups[x0..].iter().step_by(step)) {
@@ -292,33 +298,55 @@ const U_TO_G: i32 = -3209;
 const V_TO_G: i32 = -6660;
 const U_TO_B: i32 = 16525;
 
-/// Pixels two by two from [y0, y1, u, v].
-fn yuv_pairs(pairs: impl Iterator<Item = [u8; 4]>, out: &mut [Pixel]) {
-    for (two, [y0, y1, u, v]) in out.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
-        let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
-        let half = 1 << (SHIFT - 1);
-        let (r, g, b) = (
-            V_TO_R * v + half,
-            U_TO_G * u + V_TO_G * v + half,
-            U_TO_B * u + half,
-        );
-        for (pixel, y) in two.iter_mut().zip([y0, y1]) {
-            let y = Y_TO_ALL * (i32::from(y) - 16);
-            *pixel = [
-                clip((y + r) >> SHIFT),
-                clip((y + g) >> SHIFT),
-                clip((y + b) >> SHIFT),
-                0,
-            ];
-        }
+/// Pairs of pixels that are converted together, so that the compiler fills vectors with them.
+const BLOCK: usize = 8;
+
+/// `pairs` pairs of pixels: `load` gives the four bytes of one, `order` puts them as y0, y1, u, v.
+#[inline(always)]
+fn yuv_row(
+    pairs: usize,
+    load: impl Fn(usize) -> [u8; 4],
+    order: impl Fn([u8; 4]) -> [u8; 4],
+    out: &mut [Pixel],
+) {
+    let (whole, rest) = out[..2 * pairs].as_chunks_mut::<{ 2 * BLOCK }>();
+    let done = whole.len() * BLOCK;
+    for (block, out) in whole.iter_mut().enumerate() {
+        *out = yuv_block(&std::array::from_fn(|i| order(load(block * BLOCK + i))));
     }
+    let last = yuv_block(&std::array::from_fn(|i| order(load((done + i).min(pairs - 1)))));
+    rest.copy_from_slice(&last[..rest.len()]);
 }
 
+#[inline(always)]
+fn yuv_block(pairs: &[[u8; 4]; BLOCK]) -> [Pixel; 2 * BLOCK] {
+    let mut pixels = [[0; 4]; 2 * BLOCK];
+    // Wrapping, so that builds with overflow checks are vectorized too; the largest sum is below 2²³.
+    for (two, &[y0, y1, u, v]) in pixels.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+        let (u, v) = (i32::from(u).wrapping_sub(128), i32::from(v).wrapping_sub(128));
+        let colour = [
+            V_TO_R.wrapping_mul(v),
+            U_TO_G.wrapping_mul(u).wrapping_add(V_TO_G.wrapping_mul(v)),
+            U_TO_B.wrapping_mul(u),
+        ];
+        for (pixel, y) in two.iter_mut().zip([y0, y1]) {
+            let luma = Y_TO_ALL
+                .wrapping_mul(i32::from(y).wrapping_sub(16))
+                .wrapping_add(1 << (SHIFT - 1));
+            let [r, g, b] = colour.map(|c| u32::from(clip(luma.wrapping_add(c) >> SHIFT)));
+            *pixel = (r | g << 8 | b << 16).to_le_bytes();
+        }
+    }
+    pixels
+}
+
+#[inline(always)]
 fn clip(v: i32) -> u8 {
     v.clamp(0, 255) as u8
 }
 
 /// Index `i` mirrored into `0..n` about the first and last sample, so that a Bayer pattern keeps its beat.
+#[inline(always)]
 fn mirror(i: isize, n: usize) -> usize {
     let last = n as isize - 1;
     let i = i.abs();

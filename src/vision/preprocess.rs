@@ -9,9 +9,10 @@
 
 use super::decode::{Opener, Pixel, Raw, row_capacity};
 use super::frame::{Frame, FrameError};
-use super::resample::{Key, Weights};
+use super::resample::{Key, LANES, Weights};
 use crate::config::{Crop, Fit};
 use crate::infer::manifest::Filter;
+use crate::kernels::isa::{Work, widest};
 use crate::station::event::Blob;
 
 /// What a model's input shows.
@@ -39,12 +40,18 @@ pub struct Preprocessor {
     /// One row of the source, with room for the repeated edge.
     line: Vec<Pixel>,
     piece: Vec<Pixel>,
+    /// Some rows of the source, column by column.
+    strip: Vec<[Pixel; STRIP]>,
     /// After the horizontal pass: as many rows as the vertical pass reaches.
-    middle: Vec<u8>,
-    sums: Vec<i32>,
+    middle: Vec<Pixel>,
+    /// One row after the vertical pass.
+    done: Vec<Pixel>,
     /// Size of the picture that the buffers have room for.
     reserved: (u32, u32),
 }
+
+/// Rows that go through the horizontal pass together.
+const STRIP: usize = LANES / 4;
 
 /// Largest square around a part, in longer sides of the picture.
 const SQUARE_MAX: u32 = 2;
@@ -61,6 +68,24 @@ struct Axis {
     kept: u32,
 }
 
+/// One input to be made, as work for the vector units.
+struct Resample<'a> {
+    by: &'a mut Preprocessor,
+    raw: &'a Raw<'a>,
+    across: Axis,
+    down: Axis,
+    rgb: &'a mut [u8],
+}
+
+impl Work for Resample<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.by.resample(self.raw, self.across, self.down, self.rgb);
+    }
+}
+
 impl Preprocessor {
     /// For inputs of `size` × `size`. `um_per_px` is the camera's scale.
     pub fn new(crop: Crop, size: u32, filter: Filter, um_per_px: f64) -> Self {
@@ -74,8 +99,9 @@ impl Preprocessor {
             rows: Weights::default(),
             line: Vec::new(),
             piece: Vec::new(),
+            strip: Vec::new(),
             middle: Vec::new(),
-            sums: Vec::new(),
+            done: Vec::new(),
             reserved: (0, 0),
         }
     }
@@ -91,7 +117,13 @@ impl Preprocessor {
         let mut opener = std::mem::take(&mut self.opener);
         let done = opener.open(frame).and_then(|raw| {
             let (across, down, view) = self.plan(&raw, blob)?;
-            self.resample(&raw, across, down, rgb);
+            widest(Resample {
+                by: self,
+                raw: &raw,
+                across,
+                down,
+                rgb,
+            });
             Ok(view)
         });
         self.opener = opener;
@@ -204,15 +236,16 @@ impl Preprocessor {
         }
         self.reserved = (raw.width, raw.height);
         let side = SQUARE_MAX * raw.width.max(raw.height);
-        let row = self.size as usize * 3;
         self.columns.reserve(self.filter, side, self.size);
         self.rows.reserve(self.filter, side, self.size);
         self.line.reserve_exact(row_capacity(raw.width));
         self.piece.reserve_exact(side as usize);
-        self.middle.reserve_exact(side as usize * row);
-        self.sums.reserve_exact(row);
+        self.strip.reserve_exact(side as usize);
+        self.middle.reserve_exact(side as usize * self.size as usize);
+        self.done.reserve_exact(self.size as usize);
     }
 
+    #[inline(always)]
     fn resample(&mut self, raw: &Raw<'_>, across: Axis, down: Axis, rgb: &mut [u8]) {
         self.reserve(raw);
         let filter = self.filter;
@@ -225,25 +258,34 @@ impl Preprocessor {
         };
         self.columns.prepare(key(across));
         self.rows.prepare(key(down));
-        let out_bytes = across.kept as usize * 3;
+        let kept = across.kept as usize;
         let (x_first, x_end) = self.columns.reach();
         let (y_first, y_end) = self.rows.reach();
         self.line.resize(row_capacity(raw.width), [0; 4]);
         self.piece.resize((x_end - x_first) as usize, [0; 4]);
-        self.middle.resize((y_end - y_first) as usize * out_bytes, 0);
-        self.sums.resize(out_bytes, 0);
-        let mut before = None;
-        for i in 0..(y_end - y_first) as usize {
-            let y = clamped(down.start + i64::from(y_first) + i as i64, raw.height);
-            let (done, row) = self.middle[..(i + 1) * out_bytes].split_at_mut(i * out_bytes);
-            if before == Some(y) {
-                row.copy_from_slice(&done[done.len() - out_bytes..]);
-                continue;
+        self.strip.resize(self.piece.len(), [[0; 4]; STRIP]);
+        self.middle.resize((y_end - y_first) as usize * kept, [0; 4]);
+        self.done.resize(kept, [0; 4]);
+        let count = (y_end - y_first) as usize;
+        for top in (0..count).step_by(STRIP) {
+            let height = STRIP.min(count - top);
+            // A strip of rows, turned so that the samples of one place lie beside each other.
+            for i in 0..height {
+                let y = clamped(down.start + i64::from(y_first) + (top + i) as i64, raw.height);
+                let first = across.start + i64::from(x_first);
+                let samples = piece_of_row(raw, y, first, &mut self.line, &mut self.piece);
+                for (column, &pixel) in self.strip.iter_mut().zip(samples) {
+                    column[i] = pixel;
+                }
             }
-            before = Some(y);
-            let first = across.start + i64::from(x_first);
-            let samples = piece_of_row(raw, y, first, &mut self.line, &mut self.piece);
-            self.columns.horizontal(samples, x_first, row);
+            for x in 0..kept {
+                let mut column = [[0; 4]; STRIP];
+                let lines = self.strip.as_flattened().as_flattened();
+                self.columns.output(x, lines, x_first, column.as_flattened_mut());
+                for (i, &pixel) in column.iter().enumerate().take(height) {
+                    self.middle[(top + i) * kept + x] = pixel;
+                }
+            }
         }
         let (top, left) = (down.place as usize, across.place as usize * 3);
         if down.kept < self.size || across.kept < self.size {
@@ -255,13 +297,21 @@ impl Preprocessor {
             .take(self.rows.len())
             .enumerate()
         {
-            let out = &mut out[left..left + out_bytes];
-            self.rows.vertical(i, &self.middle, y_first, &mut self.sums, out);
+            self.rows.output(
+                i,
+                self.middle.as_flattened(),
+                y_first,
+                self.done.as_flattened_mut(),
+            );
+            for (o, p) in out[left..].as_chunks_mut::<3>().0.iter_mut().zip(&self.done) {
+                *o = [p[0], p[1], p[2]];
+            }
         }
     }
 }
 
 /// `piece.len()` pixels of row `y` from `first` on, the edges of the picture repeated outside of it.
+#[inline(always)]
 fn piece_of_row<'a>(
     raw: &Raw<'_>,
     y: u32,

@@ -227,6 +227,35 @@ fn every_format_can_be_looked_at_up_to_its_edges() {
     }
 }
 
+/// Plain instructions against the widest of this machine, on noise in every format.
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    let mut state = 3u32;
+    let crop = Crop::Part {
+        margin: Length::from_mm(1),
+    };
+    for format in PixelFormat::ALL.into_iter().filter(|f| *f != PixelFormat::Mjpg) {
+        let mut bytes = vec![0; format.picture_bytes(98, 66, format.row_bytes(98))];
+        for byte in &mut bytes {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (state >> 24) as u8;
+        }
+        let frame = frame(format, 98, 66, bytes);
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            for b in [blob(3, 5, 60, 31), blob(0, 0, 9, 9), blob(90, 60, 8, 6)] {
+                let (widest, _) = input(&frame, crop, 37, filter, Some(b));
+                let mut plain = vec![0; 37 * 37 * 3];
+                let mut preprocessor = Preprocessor::new(crop, 37, filter, 100.0);
+                let mut opener = Opener::default();
+                let raw = opener.open(&frame).unwrap();
+                let (across, down, _) = preprocessor.plan(&raw, Some(b)).unwrap();
+                preprocessor.resample(&raw, across, down, &mut plain);
+                assert!(plain == widest, "{format} {filter:?} {b:?}");
+            }
+        }
+    }
+}
+
 /// Folder of test models and data beside the repository, or where ELEK_SHARED says; the tests that need it say when it is absent.
 fn shared() -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");

@@ -5,19 +5,23 @@
 //! horizontal pass comes first and is rounded to u8, then the vertical one. `fast_image_resize` does
 //! the vertical pass first (other bits) and allocates its weights anew for each picture.
 
-use super::decode::Pixel;
 use crate::infer::manifest::Filter;
 
 /// Bits behind the point in weights: 32 less 8 for the sample less 2 for overshoot of the kernel and sign.
 const WEIGHT_BITS: u32 = 22;
+/// Outputs computed together: enough to fill the vectors, few enough to keep their sums in registers.
+pub const LANES: usize = 32;
 const HALF: i32 = 1 << (WEIGHT_BITS - 1);
 
 /// Which samples make an output pixel, and their weights, along one axis.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     key: Option<Key>,
-    spans: Vec<Span>,
+    /// First sample of each output pixel.
+    starts: Vec<u32>,
+    /// `taps` for each output pixel, zeros at either end where fewer samples count.
     weights: Vec<i32>,
+    taps: usize,
 }
 
 /// What the weights were computed for: `length` samples become `outputs`, of which `window` are wanted.
@@ -30,15 +34,6 @@ pub struct Key {
     pub to: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    /// First sample.
-    start: u32,
-    /// Place of the first weight.
-    first: u32,
-    count: u32,
-}
-
 impl Weights {
     /// Prepares for `key`; keeps what is there when it is the same. Reuses its memory.
     pub fn prepare(&mut self, key: Key) {
@@ -46,11 +41,12 @@ impl Weights {
             return;
         }
         self.key = Some(key);
-        self.spans.clear();
+        self.starts.clear();
         self.weights.clear();
         let scale = f64::from(key.length) / f64::from(key.outputs);
         let widen = scale.max(1.0);
         let support = support(key.filter) * widen;
+        self.taps = taps(support).min(key.length as usize);
         for i in key.from..key.to {
             self.add_output(key, (f64::from(i) + 0.5) * scale, support, 1.0 / widen);
         }
@@ -58,11 +54,11 @@ impl Weights {
 
     /// Room for up to `length` samples and exactly `outputs` outputs.
     pub fn reserve(&mut self, filter: Filter, length: u32, outputs: u32) {
-        let scale = (f64::from(length) / f64::from(outputs)).max(1.0);
-        let taps = (support(filter) * scale).ceil() as usize * 2 + 1;
+        let widen = (f64::from(length) / f64::from(outputs)).max(1.0);
         *self = Weights::default();
-        self.spans.reserve_exact(outputs as usize);
-        self.weights.reserve_exact(taps * outputs as usize);
+        self.starts.reserve_exact(outputs as usize);
+        self.weights
+            .reserve_exact(taps(support(filter) * widen) * outputs as usize);
     }
 
     fn add_output(&mut self, key: Key, centre: f64, support: f64, narrow: f64) {
@@ -71,75 +67,89 @@ impl Weights {
         let end = ((centre + support + 0.5) as u32).min(key.length);
         let weight = |i: u32| kernel(key.filter, (f64::from(i) - centre + 0.5) * narrow);
         let sum: f64 = (start..end).map(weight).sum();
-        let first = self.weights.len() as u32;
-        for i in start..end {
+        // All pixels have the same number of taps, which makes the loops over them fast.
+        let first = start.min(key.length - self.taps as u32);
+        self.starts.push(first);
+        for i in first..first + self.taps as u32 {
+            if i < start || i >= end {
+                self.weights.push(0);
+                continue;
+            }
             let w = if sum == 0.0 { weight(i) } else { weight(i) / sum };
             let away_from_zero = if w < 0.0 { -0.5 } else { 0.5 };
             self.weights
                 .push((w * f64::from(1 << WEIGHT_BITS) + away_from_zero) as i32);
         }
-        self.spans.push(Span {
-            start,
-            first,
-            count: end - start,
-        });
     }
 
     /// Output pixels.
     pub fn len(&self) -> usize {
-        self.spans.len()
+        self.starts.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.starts.is_empty()
     }
 
     /// Samples that are looked at at all, as first and one past the last.
     pub fn reach(&self) -> (u32, u32) {
-        let end = |s: &Span| s.start + s.count;
-        (
-            self.spans.first().map_or(0, |s| s.start),
-            self.spans.last().map_or(0, end),
-        )
-    }
-
-    fn of(&self, span: Span) -> &[i32] {
-        &self.weights[span.first as usize..][..span.count as usize]
-    }
-
-    /// One row: `samples[0]` is sample number `offset`. Writes three bytes a pixel.
-    pub fn horizontal(&self, samples: &[Pixel], offset: u32, out: &mut [u8]) {
-        for (&span, o) in self.spans.iter().zip(out.as_chunks_mut::<3>().0) {
-            let mut sum = [HALF; 4];
-            let from = &samples[(span.start - offset) as usize..][..span.count as usize];
-            for (pixel, &weight) in from.iter().zip(self.of(span)) {
-                for (s, &v) in sum.iter_mut().zip(pixel) {
-                    *s += i32::from(v) * weight;
-                }
-            }
-            *o = [round(sum[0]), round(sum[1]), round(sum[2])];
+        let ends = (self.starts.first(), self.starts.last());
+        if let (Some(&first), Some(&last)) = ends {
+            (first, last + self.taps as u32)
+        } else {
+            (0, 0)
         }
     }
 
-    /// Output row `index` from `rows`, which holds the rows from number `offset` on, each `out.len()`
-    /// bytes. `sums` has room for one row.
-    pub fn vertical(&self, index: usize, rows: &[u8], offset: u32, sums: &mut [i32], out: &mut [u8]) {
-        let span = self.spans[index];
-        let from = &rows[(span.start - offset) as usize * out.len()..];
-        sums.fill(HALF);
-        for (row, &weight) in from.chunks_exact(out.len()).zip(self.of(span)) {
-            for (s, &v) in sums.iter_mut().zip(row) {
-                *s += i32::from(v) * weight;
-            }
+    /// Output `index` of many lines at once. `lines` holds a row of `out.len()` bytes for each sample
+    /// from number `offset` on: rows of a picture make a row, pieces of columns a piece of a column.
+    #[inline(always)]
+    pub fn output(&self, index: usize, lines: &[u8], offset: u32, out: &mut [u8]) {
+        let weights = &self.weights[index * self.taps..][..self.taps];
+        let pitch = out.len();
+        let from = &lines[(self.starts[index] - offset) as usize * pitch..][..self.taps * pitch];
+        let (wide, narrow) = out.as_chunks_mut::<LANES>();
+        for (i, o) in wide.iter_mut().enumerate() {
+            weighted_sums(from, i * LANES, pitch, weights, o);
         }
-        for (o, &s) in out.iter_mut().zip(&*sums) {
-            *o = round(s);
+        let done = wide.len() * LANES;
+        for (i, o) in narrow.iter_mut().enumerate() {
+            weighted_sums(from, done + i, pitch, weights, std::array::from_mut(o));
         }
     }
 }
 
+/// `N` neighbouring outputs, the first of them from the samples at `x`.
+#[inline(always)]
+fn weighted_sums<const N: usize>(lines: &[u8], x: usize, pitch: usize, weights: &[i32], out: &mut [u8; N]) {
+    let mut sums = [HALF; N];
+    for (i, &weight) in weights.iter().enumerate() {
+        if let Some(samples) = lines[i * pitch + x..].first_chunk::<N>() {
+            for (s, &v) in sums.iter_mut().zip(samples) {
+                *s = add_product(*s, v, weight);
+            }
+        }
+    }
+    for (o, s) in out.iter_mut().zip(sums) {
+        *o = round(s);
+    }
+}
+
+/// Wrapping, so that builds with overflow checks are vectorized too. It cannot overflow: weights sum up
+/// to 2²² and their amounts to less than 2 · 2²², so no partial sum exceeds 255 · 2²³ < 2³¹.
+#[inline(always)]
+fn add_product(sum: i32, sample: u8, weight: i32) -> i32 {
+    sum.wrapping_add(i32::from(sample).wrapping_mul(weight))
+}
+
+#[inline(always)]
 fn round(sum: i32) -> u8 {
     (sum >> WEIGHT_BITS).clamp(0, 255) as u8
+}
+
+/// Most samples that can lie within `support` of a place.
+fn taps(support: f64) -> usize {
+    (2.0 * support) as usize + 1
 }
 
 /// Half the width of the kernel.
@@ -166,18 +176,31 @@ mod tests {
     use super::*;
 
     fn line(filter: Filter, samples: &[u8], outputs: u32) -> Vec<u8> {
+        window(filter, samples, outputs, 0, outputs, 1)
+    }
+
+    /// As many equal lines as `width` says.
+    fn window(filter: Filter, samples: &[u8], outputs: u32, from: u32, to: u32, width: usize) -> Vec<u8> {
         let mut weights = Weights::default();
         weights.prepare(Key {
             filter,
             length: samples.len() as u32,
             outputs,
-            from: 0,
-            to: outputs,
+            from,
+            to,
         });
-        let pixels: Vec<Pixel> = samples.iter().map(|&v| [v, v, v, 0]).collect();
-        let mut out = vec![0; outputs as usize * 3];
-        weights.horizontal(&pixels, 0, &mut out);
-        out.as_chunks::<3>().0.iter().map(|p| p[0]).collect()
+        let (start, end) = weights.reach();
+        let lines: Vec<u8> = samples[start as usize..end as usize]
+            .iter()
+            .flat_map(|&v| std::iter::repeat_n(v, width))
+            .collect();
+        let value = |i: u32| {
+            let mut out = vec![0; width];
+            weights.output(i as usize, &lines, start, &mut out);
+            assert!(out.iter().all(|&v| v == out[0]), "equal lines give equal values");
+            out[0]
+        };
+        (0..to - from).map(value).collect()
     }
 
     // Expected values: Pillow 13.0.0, Image.resize of an L picture one pixel high.
@@ -203,42 +226,23 @@ mod tests {
     }
 
     #[test]
-    fn horizontal_and_vertical_agree() {
-        let mut weights = Weights::default();
-        weights.prepare(Key {
-            filter: Filter::Bicubic,
-            length: 12,
-            outputs: 5,
-            from: 0,
-            to: 5,
-        });
-        let wide = line(Filter::Bicubic, &RAMP, 5);
-        let (mut sums, mut out) = ([0; 1], [0; 1]);
-        for (i, &expected) in wide.iter().enumerate() {
-            weights.vertical(i, &RAMP, 0, &mut sums, &mut out);
-            assert_eq!(out[0], expected);
+    fn a_window_is_a_piece_of_the_whole() {
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            let whole = line(filter, &RAMP, 7);
+            assert_eq!(window(filter, &RAMP, 7, 2, 5, 1), whole[2..5]);
         }
     }
 
     #[test]
-    fn a_window_is_a_piece_of_the_whole() {
-        let whole = line(Filter::Bilinear, &RAMP, 7);
-        let mut weights = Weights::default();
-        weights.prepare(Key {
-            filter: Filter::Bilinear,
-            length: 12,
-            outputs: 7,
-            from: 2,
-            to: 5,
-        });
-        let (start, end) = weights.reach();
-        let pixels: Vec<Pixel> = RAMP[start as usize..end as usize]
-            .iter()
-            .map(|&v| [v, v, v, 0])
-            .collect();
-        let mut out = [0; 9];
-        weights.horizontal(&pixels, start, &mut out);
-        assert_eq!([out[0], out[3], out[6]], whole[2..5]);
+    fn any_number_of_lines_gives_the_same() {
+        let one = line(Filter::Bicubic, &RAMP, 5);
+        for width in [2, LANES - 1, LANES, LANES + 1, 2 * LANES, 3 * LANES + 7] {
+            assert_eq!(
+                window(Filter::Bicubic, &RAMP, 5, 0, 5, width),
+                one,
+                "{width} lines"
+            );
+        }
     }
 
     #[test]
