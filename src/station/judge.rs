@@ -3,7 +3,12 @@
 //! A rule compares one quantity with one limit, for instance `scratch >= 0.60`
 //! or `defect.area_mm2 > 0.8`. It is true, false, or unknown: a score that is
 //! missing or not a number satisfies nothing, and a mask that was not made says
-//! nothing yet. The verdict (invariant 3):
+//! nothing yet.
+//!
+//! A rule may end in `unless` and a comparison of a score: `defect.area_mm2 > 3.0
+//! unless good >= 0.95`. Where that score is known to hold, the rule is settled in
+//! the part's favour without its own quantity; so a clearly good part needs no
+//! mask. A score that is missing excuses nothing. The verdict (invariant 3):
 //!
 //! 1. `Reject` when any rule of `reject_if` is true;
 //! 2. `Pass` when there are `pass_if` rules, all are true, and every rule of
@@ -26,12 +31,22 @@ pub struct Rules {
     pub reject_if: Vec<Rule>,
 }
 
-/// One comparison, such as `scratch >= 0.60` or `defect.area_mm2 > 0.8`.
+/// One comparison, such as `scratch >= 0.60` or `defect.area_mm2 > 0.8`, and what excuses from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// As written.
     pub text: String,
     pub quantity: Quantity,
+    pub comparison: Comparison,
+    pub limit: f32,
+    pub unless: Option<Excuse>,
+}
+
+/// A comparison of a classifier score that settles a rule in the part's favour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Excuse {
+    /// Index into the classifier's labels.
+    pub label: u8,
     pub comparison: Comparison,
     pub limit: f32,
 }
@@ -66,6 +81,17 @@ pub enum Comparison {
     LessOrEqual,
     Greater,
     GreaterOrEqual,
+}
+
+impl Comparison {
+    fn holds(self, value: f32, limit: f32) -> bool {
+        match self {
+            Comparison::Less => value < limit,
+            Comparison::LessOrEqual => value <= limit,
+            Comparison::Greater => value > limit,
+            Comparison::GreaterOrEqual => value >= limit,
+        }
+    }
 }
 
 /// The labels that rules may name; `None` where the recipe has no such model.
@@ -159,7 +185,7 @@ impl Rules {
         let rule = self
             .pass_if
             .iter()
-            .find(|rule| rule.holds(inspection) != Some(true))?;
+            .find(|rule| rule.allows(inspection) != Some(true))?;
         Some(match rule.value(inspection) {
             Some(value) => rule.measured(value),
             None => format!("{} not known", rule.name()),
@@ -219,15 +245,37 @@ impl Rule {
         (!value.is_nan()).then_some(value)
     }
 
-    /// Whether the rule is true; `None` when it cannot be said.
+    /// Whether the comparison is true; `None` when it cannot be said.
     pub fn holds(&self, inspection: &Inspection) -> Option<bool> {
-        let value = self.value(inspection)?;
-        Some(match self.comparison {
-            Comparison::Less => value < self.limit,
-            Comparison::LessOrEqual => value <= self.limit,
-            Comparison::Greater => value > self.limit,
-            Comparison::GreaterOrEqual => value >= self.limit,
-        })
+        Some(self.comparison.holds(self.value(inspection)?, self.limit))
+    }
+
+    /// As a rule of `pass_if`: whether it lets the part pass; `None` when that cannot be said yet.
+    fn allows(&self, inspection: &Inspection) -> Option<bool> {
+        if self.is_excused(inspection) {
+            Some(true)
+        } else {
+            self.holds(inspection)
+        }
+    }
+
+    /// As a rule of `reject_if`: whether it rejects the part; `None` when that cannot be said yet.
+    fn rejects(&self, inspection: &Inspection) -> Option<bool> {
+        if self.is_excused(inspection) {
+            Some(false)
+        } else {
+            self.holds(inspection)
+        }
+    }
+
+    /// A score that is missing or not a number excuses nothing.
+    fn is_excused(&self, inspection: &Inspection) -> bool {
+        let Some(excuse) = &self.unless else { return false };
+        let score = inspection
+            .scores
+            .as_ref()
+            .and_then(|scores| scores.get(usize::from(excuse.label)));
+        score.is_some_and(|&score| excuse.comparison.holds(score, excuse.limit))
     }
 
     fn needs_mask(&self) -> bool {
@@ -257,7 +305,7 @@ fn together(a: f32, b: f32, measure: Measure) -> f32 {
 pub fn judge(rules: &Rules, inspection: &Inspection) -> Verdict {
     let mut none_rejects = true;
     for (index, rule) in rules.reject_if.iter().enumerate() {
-        match (rule.holds(inspection), rule.value(inspection)) {
+        match (rule.rejects(inspection), rule.value(inspection)) {
             (Some(true), Some(measured)) => {
                 return Verdict::Reject(Reason {
                     rule: index as u8,
@@ -271,7 +319,7 @@ pub fn judge(rules: &Rules, inspection: &Inspection) -> Verdict {
     let all_pass = rules
         .pass_if
         .iter()
-        .all(|rule| rule.holds(inspection) == Some(true));
+        .all(|rule| rule.allows(inspection) == Some(true));
     if all_pass && none_rejects && !rules.pass_if.is_empty() {
         Verdict::Pass
     } else {
@@ -282,35 +330,77 @@ pub fn judge(rules: &Rules, inspection: &Inspection) -> Verdict {
 /// Whether the mask could still change the verdict. False once the mask is there,
 /// and when the scores alone settle it.
 pub fn needs_segment(rules: &Rules, inspection: &Inspection) -> bool {
-    if inspection.defects.is_some()
-        || rules
-            .reject_if
-            .iter()
-            .any(|rule| rule.holds(inspection) == Some(true))
-    {
+    if inspection.defects.is_some() {
         return false;
     }
-    if rules.reject_if.iter().any(Rule::needs_mask) {
+    let waits = |rule: &Rule| rule.needs_mask() && !rule.is_excused(inspection);
+    let mut rejects = rules.reject_if.iter();
+    if rejects.clone().any(|rule| rule.rejects(inspection) == Some(true)) {
+        return false;
+    }
+    if rejects.clone().any(waits) {
         return true;
     }
     // Only `pass_if` asks for the mask: it matters if nothing else already forbids passing.
-    let scores_allow = rules
-        .reject_if
-        .iter()
-        .all(|rule| rule.holds(inspection) == Some(false))
+    let settled = |rule: &&Rule| !waits(rule);
+    rejects.all(|rule| rule.rejects(inspection) == Some(false))
         && rules
             .pass_if
             .iter()
-            .filter(|rule| !rule.needs_mask())
-            .all(|rule| rule.holds(inspection) == Some(true));
-    scores_allow && rules.pass_if.iter().any(Rule::needs_mask)
+            .filter(settled)
+            .all(|rule| rule.allows(inspection) == Some(true))
+        && rules.pass_if.iter().any(waits)
 }
 
+/// Stands between a rule and what excuses from it.
+const UNLESS: &str = " unless ";
+
 fn parse_rule(text: &str, labels: &Labels<'_>) -> Result<Rule, Fault> {
-    let Some(start) = text.find(['<', '>']) else {
-        return Err(no_comparison(text));
+    let (own, excuse) = match text.find(UNLESS) {
+        Some(at) => (0..at, Some(at + UNLESS.len()..text.len())),
+        None => (0..text.len(), None),
     };
-    let or_equal = text[start + 1..].starts_with('=');
+    let unless = excuse
+        .map(|range| parse_excuse(text, range, labels))
+        .transpose()?;
+    let (quantity, comparison, limit) = parse_comparison(text, own, labels)?;
+    Ok(Rule {
+        text: text.to_owned(),
+        quantity,
+        comparison,
+        limit,
+        unless,
+    })
+}
+
+fn parse_excuse(text: &str, range: Range<usize>, labels: &Labels<'_>) -> Result<Excuse, Fault> {
+    let (quantity, comparison, limit) = parse_comparison(text, range.clone(), labels)?;
+    match quantity {
+        Quantity::Score(label) => Ok(Excuse {
+            label,
+            comparison,
+            limit,
+        }),
+        Quantity::Defect { .. } => Err(Fault {
+            span: trimmed(text, range),
+            message: "only a classifier score can excuse from a rule".into(),
+            help:
+                "write `unless LABEL >= LIMIT` with a label of the classifier, such as `unless good >= 0.95`"
+                    .into(),
+        }),
+    }
+}
+
+/// `QUANTITY COMPARISON LIMIT` within `range` of the rule's text.
+fn parse_comparison(
+    text: &str,
+    range: Range<usize>,
+    labels: &Labels<'_>,
+) -> Result<(Quantity, Comparison, f32), Fault> {
+    let Some(start) = text[range.clone()].find(['<', '>']).map(|at| range.start + at) else {
+        return Err(no_comparison(text, range));
+    };
+    let or_equal = text[start + 1..range.end].starts_with('=');
     let end = start + 1 + usize::from(or_equal);
     let comparison = match (text.as_bytes()[start], or_equal) {
         (b'<', false) => Comparison::Less,
@@ -318,8 +408,8 @@ fn parse_rule(text: &str, labels: &Labels<'_>) -> Result<Rule, Fault> {
         (_, false) => Comparison::Greater,
         (_, true) => Comparison::GreaterOrEqual,
     };
-    let name = trimmed(text, 0..start);
-    let number = trimmed(text, end..text.len());
+    let name = trimmed(text, range.start..start);
+    let number = trimmed(text, end..range.end);
     if name.is_empty() {
         return Err(Fault {
             span: start..end,
@@ -329,12 +419,7 @@ fn parse_rule(text: &str, labels: &Labels<'_>) -> Result<Rule, Fault> {
     }
     let quantity = parse_quantity(text, name, labels)?;
     let limit = parse_limit(text, number, start..end, &quantity)?;
-    Ok(Rule {
-        text: text.to_owned(),
-        quantity,
-        comparison,
-        limit,
-    })
+    Ok((quantity, comparison, limit))
 }
 
 /// The part of `range` without blanks at its ends.
@@ -447,16 +532,16 @@ fn parse_limit(text: &str, span: Range<usize>, comparison: Range<usize>, q: &Qua
     Ok(limit)
 }
 
-fn no_comparison(text: &str) -> Fault {
+fn no_comparison(text: &str, range: Range<usize>) -> Fault {
     let example = "write it as `QUANTITY >= LIMIT` with one of `<`, `<=`, `>`, `>=`";
-    match text.find('=') {
+    match text[range.clone()].find('=') {
         Some(at) => Fault {
-            span: at..at + 1,
+            span: range.start + at..range.start + at + 1,
             message: "`=` is no comparison for a measured value".into(),
             help: example.into(),
         },
         None => Fault {
-            span: 0..text.len(),
+            span: range,
             message: "this rule compares nothing".into(),
             help: example.into(),
         },

@@ -298,3 +298,48 @@ fn verdicts_have_words() {
     assert_eq!(r.doubt(&Inspection::default()).as_deref(), Some("good not known"));
     assert_eq!(r.doubt(&scores(&[0.95])), None);
 }
+
+#[test]
+fn a_clearly_good_part_is_excused_from_the_mask() {
+    let r = rules(
+        &["good >= 0.50", "defect.area_mm2 <= 0.5 unless good >= 0.95"],
+        &["scratch >= 0.90", "defect.area_mm2 > 3.0 unless good >= 0.95"],
+    );
+    let clear = scores(&[0.97, 0.01, 0.01]);
+    assert!(!needs_segment(&r, &clear));
+    assert_eq!(judge(&r, &clear), Verdict::Pass);
+
+    let doubtful = scores(&[0.80, 0.10, 0.10]);
+    assert!(needs_segment(&r, &doubtful));
+    assert_eq!(judge(&r, &doubtful), Verdict::Unsure);
+    assert_eq!(judge(&r, &mask(doubtful.clone(), &[0.1, 0.2])), Verdict::Pass);
+    assert!(matches!(
+        judge(&r, &mask(doubtful, &[2.0, 2.0])),
+        Verdict::Reject(_)
+    ));
+
+    // What is clearly bad by a score needs no mask either.
+    assert!(!needs_segment(&r, &scores(&[0.02, 0.95, 0.03])));
+}
+
+#[test]
+fn a_missing_score_excuses_nothing() {
+    let r = rules(&["defect.area_mm2 <= 0.5 unless good >= 0.95"], &[]);
+    assert!(needs_segment(&r, &scores(&[f32::NAN, 0.0, 0.0])));
+    assert_eq!(judge(&r, &scores(&[f32::NAN, 0.0, 0.0])), Verdict::Unsure);
+    assert_eq!(judge(&r, &Inspection::default()), Verdict::Unsure);
+}
+
+#[test]
+fn an_excuse_is_a_score() {
+    let e = error("good > 0.2 unless hole.area_mm2 > 3");
+    assert_eq!(e.message, "only a classifier score can excuse from a rule");
+    assert_eq!(
+        &"good > 0.2 unless hole.area_mm2 > 3"[e.span],
+        "hole.area_mm2 > 3"
+    );
+    let e = error("good > 0.2 unless better");
+    assert_eq!(&"good > 0.2 unless better"[e.span], "better");
+    let e = error("good > 0.2 unless goof > 0.4");
+    assert_eq!(&"good > 0.2 unless goof > 0.4"[e.span], "goof");
+}
