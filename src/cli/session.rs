@@ -84,10 +84,11 @@ impl Session {
         let mut through = None;
         while !signalled.load(Ordering::Relaxed) && !runtime.has_ended() {
             let status = runtime.status();
+            // Refused until the output process is there, so a person would press again.
             if !acknowledged && status.state == State::Waiting {
                 runtime.command(Command::Acknowledge);
-                acknowledged = true;
             }
+            acknowledged |= status.state == State::Running;
             screen.show(&status);
             if self.limit.is_some_and(|limit| started.elapsed() >= limit) {
                 break;
