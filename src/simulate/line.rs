@@ -340,6 +340,7 @@ fn recipe(d: &Draw, index: usize, otherwise: Otherwise, late_reject: bool) -> Re
         quantity: Quantity::Score(label as u8),
         comparison: Comparison::GreaterOrEqual,
         limit,
+        unless: None,
     };
     Recipe {
         name: format!("recipe-{index}"),
