@@ -61,16 +61,25 @@ pub fn run(args: Args) -> Result<ExitCode> {
     } else {
         println!("\n{summary}");
         println!("display   {}", picture.display());
-        println!("pictures  {} ({} written)", out.join("pictures").display(), summary.pictures_written);
+        println!(
+            "pictures  {} ({} written)",
+            out.join("pictures").display(),
+            summary.pictures_written
+        );
         println!("journal   {}", crate::record::Journal::path(&out).display());
     }
-    Ok(if summary.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if summary.is_sound() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Makes `out`, or empties it when an earlier demo made it.
 fn fresh_folder(out: &Path) -> Result<PathBuf> {
     if out.join(MARK).exists() {
-        std::fs::remove_dir_all(out).with_context(|| format!("cannot remove the earlier demo in {}", out.display()))?;
+        std::fs::remove_dir_all(out)
+            .with_context(|| format!("cannot remove the earlier demo in {}", out.display()))?;
     } else if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         anyhow::bail!(
             "{} has files that no demo wrote; name another folder with --out, or remove it",
@@ -78,9 +87,13 @@ fn fresh_folder(out: &Path) -> Result<PathBuf> {
         );
     }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    std::fs::write(out.join(MARK), "made by `elek demo`, which may replace this folder\n")
-        .with_context(|| format!("cannot write to {}", out.display()))?;
-    out.canonicalize().with_context(|| format!("cannot find {}", out.display()))
+    std::fs::write(
+        out.join(MARK),
+        "made by `elek demo`, which may replace this folder\n",
+    )
+    .with_context(|| format!("cannot write to {}", out.display()))?;
+    out.canonicalize()
+        .with_context(|| format!("cannot find {}", out.display()))
 }
 
 fn save_display(config: &Config, outcome: &Outcome, out: &Path) -> Result<PathBuf> {

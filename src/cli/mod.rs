@@ -16,6 +16,7 @@ mod man;
 mod outputs;
 mod run;
 mod session;
+mod simulate;
 mod status;
 mod summary;
 
@@ -27,7 +28,13 @@ use std::process::ExitCode;
 #[command(name = "elek", version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
     /// How much to log: error, warn, info, debug or trace.
-    #[arg(long, global = true, env = "ELEK_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        env = "ELEK_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
     log: String,
     #[command(subcommand)]
     command: Command,
@@ -55,6 +62,8 @@ enum Command {
     Completions(completions::Args),
     /// Print the manual page.
     Man(man::Args),
+    /// Render labelled pictures of the simulated line's parts.
+    Simulate(simulate::Args),
 }
 
 /// Parses the arguments, runs the subcommand and reports its error, if any.
@@ -72,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Outputs(args) => outputs::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
+        Command::Simulate(args) => simulate::run(args),
     };
     result.unwrap_or_else(|error| {
         // A reader that went away (`elek status | head`) is no failure to report.
@@ -85,20 +95,30 @@ pub fn main() -> ExitCode {
 
 fn start_log(level: &str) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(format!("{level},tract_core=error,tract_onnx=error,tract_hir=error,tract_linalg=error"))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let filter = EnvFilter::try_new(format!(
+        "{level},tract_core=error,tract_onnx=error,tract_hir=error,tract_linalg=error"
+    ))
+    .unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }
 
 /// A time in seconds from the command line, above 0 and at most a day.
 fn seconds(text: &str) -> Result<std::time::Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a number of seconds"))?;
     if !(seconds > 0.0 && seconds <= 86_400.0) {
         return Err("must be above 0 and at most 86400 seconds".into());
     }

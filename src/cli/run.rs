@@ -46,7 +46,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let outcome = session.run(&config)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary::Summary::new(&outcome))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&summary::Summary::new(&outcome))?
+        );
     } else {
         print!("{}", summary::Summary::new(&outcome));
     }

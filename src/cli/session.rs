@@ -61,19 +61,34 @@ impl Session {
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&signalled))?;
             signal_hook::flag::register(signal, Arc::clone(&signalled))?;
         }
-        let runtime = Runtime::start(Arc::clone(config), Options { workers: self.workers })?;
+        let runtime = Runtime::start(
+            Arc::clone(config),
+            Options {
+                workers: self.workers,
+            },
+        )?;
         let ports = Ports {
             inputs: runtime.inputs(),
             frames: runtime.frames(CameraId(0)),
-            chip: runtime.chip().context("the lines of a simulated camera must be on the chip `sim`")?,
+            chip: runtime
+                .chip()
+                .context("the lines of a simulated camera must be on the chip `sim`")?,
         };
         let options = WorldOptions::of(config, self.seed.unwrap_or_else(|| seed(config)));
-        let line = LiveLine::start(config, options, Clock, ports).context("cannot start the simulated line")?;
+        let line =
+            LiveLine::start(config, options, Clock, ports).context("cannot start the simulated line")?;
         self.watch(&runtime, &line, &signalled);
         let status = stop(&runtime);
-        let line = line.finish().context("the simulated line failed: this is a bug in elek")?;
+        let line = line
+            .finish()
+            .context("the simulated line failed: this is a bug in elek")?;
         let times = runtime.times();
-        Ok(Outcome { finished: runtime.finish()?, status, times, line })
+        Ok(Outcome {
+            finished: runtime.finish()?,
+            status,
+            times,
+            line,
+        })
     }
 
     /// Until a signal, the time limit, or the end of the pictures.
@@ -129,14 +144,21 @@ struct Screen {
 impl Screen {
     fn new(show: Show) -> Self {
         let live = show == Show::Live && std::io::stderr().is_terminal();
-        Screen { live: live.then_some(0), next: Instant::now() }
+        Screen {
+            live: live.then_some(0),
+            next: Instant::now(),
+        }
     }
 
     fn show(&mut self, status: &Status) {
         match &mut self.live {
             Some(back) => {
                 let lines = super::summary::live(status);
-                let up = if *back > 0 { format!("\x1b[{back}A") } else { String::new() };
+                let up = if *back > 0 {
+                    format!("\x1b[{back}A")
+                } else {
+                    String::new()
+                };
                 *back = lines.len() as u16;
                 let text: String = lines.iter().map(|line| format!("\x1b[2K{line}\n")).collect();
                 // A terminal that went away is no reason to stop the station.

@@ -70,7 +70,10 @@ impl Summary {
             counts: outcome.finished.counts,
             balances: outcome.finished.counts.balances(),
             truth: Truth::new(outcome.line.counts.crossed, &outcome.line.finished),
-            stages_ms: stages.into_iter().filter_map(|(name, samples)| Stage::new(name, samples)).collect(),
+            stages_ms: stages
+                .into_iter()
+                .filter_map(|(name, samples)| Stage::new(name, samples))
+                .collect(),
             margin_ms: Spread::new(&times.margin),
             pulse_error_ms: Spread::new(&times.pulse_error),
             outputs_realtime: outcome.finished.outputs.realtime,
@@ -109,14 +112,24 @@ impl Truth {
 impl Stage {
     fn new(stage: &'static str, samples: &Samples) -> Option<Self> {
         let [p50, p99, max] = samples.percentiles([0.5, 0.99, 1.0])?.map(ms);
-        Some(Stage { stage, parts: samples.len(), p50, p99, max })
+        Some(Stage {
+            stage,
+            parts: samples.len(),
+            p50,
+            p99,
+            max,
+        })
     }
 }
 
 impl Spread {
     fn new(samples: &Samples) -> Option<Self> {
         let [smallest, p50, largest] = samples.percentiles([0.0, 0.5, 1.0])?.map(ms);
-        Some(Spread { smallest, p50, largest })
+        Some(Spread {
+            smallest,
+            p50,
+            largest,
+        })
     }
 }
 
@@ -140,7 +153,11 @@ impl fmt::Display for Summary {
         writeln!(f, "  escaped      {:>6}", c.escaped)?;
         writeln!(f, "  unaccounted  {:>6}", c.unaccounted)?;
         writeln!(f, "  in flight    {:>6}", c.in_flight)?;
-        let word = if self.balances { "balances" } else { "DOES NOT BALANCE: this is a bug in elek" };
+        let word = if self.balances {
+            "balances"
+        } else {
+            "DOES NOT BALANCE: this is a bug in elek"
+        };
         writeln!(f, "  the account {word}; late verdicts: {}", c.late)?;
         self.truth.write(f)?;
         self.write_times(f)
@@ -149,9 +166,21 @@ impl fmt::Display for Summary {
 
 impl Truth {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nwhat really happened, by the line's own count of {} parts", self.crossed)?;
-        writeln!(f, "  escapes        {} of {} defective parts went on", self.escapes, self.defective)?;
-        writeln!(f, "  false rejects  {} of {} good parts were removed", self.false_rejects, self.good)
+        writeln!(
+            f,
+            "\nwhat really happened, by the line's own count of {} parts",
+            self.crossed
+        )?;
+        writeln!(
+            f,
+            "  escapes        {} of {} defective parts went on",
+            self.escapes, self.defective
+        )?;
+        writeln!(
+            f,
+            "  false rejects  {} of {} good parts were removed",
+            self.false_rejects, self.good
+        )
     }
 }
 
@@ -159,7 +188,11 @@ impl Summary {
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nstage          parts     p50 ms     p99 ms     max ms")?;
         for s in &self.stages_ms {
-            writeln!(f, "{:<12} {:>7} {:>10.2} {:>10.2} {:>10.2}", s.stage, s.parts, s.p50, s.p99, s.max)?;
+            writeln!(
+                f,
+                "{:<12} {:>7} {:>10.2} {:>10.2} {:>10.2}",
+                s.stage, s.parts, s.p50, s.p99, s.max
+            )?;
         }
         if let Some(m) = &self.margin_ms {
             writeln!(
@@ -169,7 +202,11 @@ impl Summary {
             )?;
         }
         if let Some(e) = &self.pulse_error_ms {
-            writeln!(f, "pulses off their planned time: median {:.2} ms, at most {:.2} ms", e.p50, e.largest)?;
+            writeln!(
+                f,
+                "pulses off their planned time: median {:.2} ms, at most {:.2} ms",
+                e.p50, e.largest
+            )?;
         }
         let yes_no = |granted| if granted { "granted" } else { "not granted" };
         writeln!(
@@ -179,7 +216,11 @@ impl Summary {
             yes_no(self.outputs_locked)
         )?;
         if self.pictures_lost > 0 {
-            writeln!(f, "{} pictures were lost because the disk could not keep up", self.pictures_lost)?;
+            writeln!(
+                f,
+                "{} pictures were lost because the disk could not keep up",
+                self.pictures_lost
+            )?;
         }
         Ok(())
     }
@@ -188,7 +229,10 @@ impl Summary {
 /// One line for a plain log.
 pub fn line(status: &Status) -> String {
     let c = &status.counts;
-    let alarm = status.alarms.first().map_or(String::new(), |alarm| format!("; ALARM {}", alarm.text));
+    let alarm = status
+        .alarms
+        .first()
+        .map_or(String::new(), |alarm| format!("; ALARM {}", alarm.text));
     format!(
         "{}: seen {}, passed {}, rejected {}, escaped {}, unaccounted {}, in flight {}{alarm}",
         word(status.state),
@@ -204,14 +248,38 @@ pub fn line(status: &Status) -> String {
 /// A few lines that replace each other on a terminal. Always the same number of lines.
 pub fn live(status: &Status) -> Vec<String> {
     let c = &status.counts;
-    let last = status.last.as_ref().map_or(String::new(), |l| format!("part {}: {}", l.part, l.words));
-    let margin = status.margin.map_or(String::new(), |m| format!("{:.0} ms", m.smallest.as_millis_f64()));
-    let alarm = status.alarms.first().map_or(String::from("none"), |a| format!("{} {}", a.text, a.advice));
+    let last = status
+        .last
+        .as_ref()
+        .map_or(String::new(), |l| format!("part {}: {}", l.part, l.words));
+    let margin = status
+        .margin
+        .map_or(String::new(), |m| format!("{:.0} ms", m.smallest.as_millis_f64()));
+    let alarm = status
+        .alarms
+        .first()
+        .map_or(String::from("none"), |a| format!("{} {}", a.text, a.advice));
     vec![
-        format!("{} · {} · recipe {}", word(status.state), status.station, status.recipe),
-        format!("seen {:>6}   passed {:>6}   rejected {:>5}", c.seen, c.passed, c.rejected()),
-        format!("escaped {:>3}   unaccounted {:>3}   late {:>3}   in flight {}", c.escaped, c.unaccounted, c.late, c.in_flight),
-        format!("{:.0} parts/min at {:.0} mm/s, smallest margin {margin}", status.parts_per_min, status.belt_mm_s),
+        format!(
+            "{} · {} · recipe {}",
+            word(status.state),
+            status.station,
+            status.recipe
+        ),
+        format!(
+            "seen {:>6}   passed {:>6}   rejected {:>5}",
+            c.seen,
+            c.passed,
+            c.rejected()
+        ),
+        format!(
+            "escaped {:>3}   unaccounted {:>3}   late {:>3}   in flight {}",
+            c.escaped, c.unaccounted, c.late, c.in_flight
+        ),
+        format!(
+            "{:.0} parts/min at {:.0} mm/s, smallest margin {margin}",
+            status.parts_per_min, status.belt_mm_s
+        ),
         format!("last   {last}"),
         format!("alarm  {alarm}"),
     ]
