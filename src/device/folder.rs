@@ -2,10 +2,15 @@
 
 use crate::vision::frame::{Frame, PixelFormat, SIDE_MAX};
 use image::{ImageReader, Limits};
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 /// What a folder source reads, by file ending.
 const ENDINGS: [&str; 3] = ["jpg", "jpeg", "png"];
+
+/// Largest file: as many bytes as the pixels of a 32 Mpx picture.
+const FILE_BYTES_MAX: u64 = 96 << 20;
 
 /// Why a folder cannot stand in for a camera.
 #[derive(Debug, thiserror::Error)]
@@ -30,11 +35,18 @@ pub struct Folder {
 
 impl Folder {
     pub fn open(path: &Path, repeat: bool) -> Result<Folder, FolderError> {
-        let unreadable = |source| FolderError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |source| FolderError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
         let mut files = Vec::new();
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let file = entry.map_err(unreadable)?.path();
-            let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+            let ending = file
+                .extension()
+                .and_then(|ending| ending.to_str())
+                .unwrap_or_default()
+                .to_ascii_lowercase();
             if ENDINGS.contains(&ending.as_str()) && file.is_file() {
                 files.push(file);
             }
@@ -43,7 +55,13 @@ impl Folder {
             return Err(FolderError::Empty(path.to_owned()));
         }
         files.sort();
-        Ok(Folder { path: path.to_owned(), files, next: 0, repeat, broken: 0 })
+        Ok(Folder {
+            path: path.to_owned(),
+            files,
+            next: 0,
+            repeat,
+            broken: 0,
+        })
     }
 
     pub fn len(&self) -> usize {
@@ -84,16 +102,31 @@ impl Folder {
         if self.broken < self.files.len() {
             return Ok(None);
         }
-        Err(FolderError::AllBroken { path: self.path.clone(), count: self.files.len() })
+        Err(FolderError::AllBroken {
+            path: self.path.clone(),
+            count: self.files.len(),
+        })
     }
 }
 
-/// Reads one picture as RGB. A file that claims to be huge is refused before memory is taken.
+/// Reads one picture as RGB. A file that is or claims to be huge is refused before memory is taken.
+/// What it says of orientation is ignored: a camera's frame has none.
 pub fn decode(file: &Path, frame: &mut Frame) -> Result<(), image::ImageError> {
+    let mut bytes = Vec::new();
+    File::open(file)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(broken("the file is larger than 96 MB"));
+    }
+    if bytes.starts_with(&[0xff, 0xd8]) && is_cut_short(&bytes) {
+        // The decoder would fill the rest with grey, and grey is no evidence.
+        return Err(broken("the JPEG file is cut short"));
+    }
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
-    let mut reader = ImageReader::open(file)?.with_guessed_format()?;
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     reader.limits(limits);
     let picture = reader.decode()?.into_rgb8();
     frame.width = picture.width();
@@ -102,6 +135,20 @@ pub fn decode(file: &Path, frame: &mut Frame) -> Result<(), image::ImageError> {
     frame.format = PixelFormat::Rgb3;
     frame.bytes = picture.into_raw();
     Ok(())
+}
+
+fn broken(words: &'static str) -> image::ImageError {
+    image::ImageError::IoError(std::io::Error::new(std::io::ErrorKind::InvalidData, words))
+}
+
+/// A whole JPEG has an end-of-image marker behind its last start-of-scan. Inside a scan neither
+/// byte pair can occur, and those of an embedded thumbnail come before.
+fn is_cut_short(jpeg: &[u8]) -> bool {
+    let last = |marker: u8| jpeg.windows(2).rposition(|pair| pair == [0xff, marker]);
+    match (last(0xda), last(0xd9)) {
+        (Some(scan), Some(end)) => end < scan,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +184,12 @@ mod tests {
 
     #[test]
     fn pictures_come_by_name_and_broken_ones_are_counted() {
-        let dir = folder_of(&[("b.png", Some(5)), ("a.png", Some(3)), ("aa.jpg", None), ("notes.txt", None)]);
+        let dir = folder_of(&[
+            ("b.png", Some(5)),
+            ("a.png", Some(3)),
+            ("aa.jpg", None),
+            ("notes.txt", None),
+        ]);
         let mut folder = Folder::open(dir.path(), false).unwrap();
         let mut frame = frame();
         let mut widths = Vec::new();
@@ -146,6 +198,27 @@ mod tests {
         }
         assert_eq!(widths, [3, 5]);
         assert_eq!(folder.broken(), 1);
+    }
+
+    #[test]
+    fn a_picture_that_is_cut_short_is_broken_and_not_half_grey() {
+        let dir = folder_of(&[("whole.jpg", Some(64)), ("whole.png", Some(64))]);
+        for name in ["whole.jpg", "whole.png"] {
+            let whole = std::fs::read(dir.path().join(name)).unwrap();
+            let file = dir.path().join("cut").with_extension(&name[6..]);
+            let mut frame = frame();
+            for bytes in [0, 1, 20, whole.len() / 2, whole.len() - 2] {
+                std::fs::write(&file, &whole[..bytes]).unwrap();
+                // A PNG lacks nothing without the checksum of its end.
+                let lacks_nothing = name == "whole.png" && bytes == whole.len() - 2;
+                assert!(
+                    decode(&file, &mut frame).is_err() || lacks_nothing,
+                    "{bytes} bytes of {name}"
+                );
+            }
+            std::fs::write(&file, [&whole[..], b"\0\0 what some cameras append"].concat()).unwrap();
+            decode(&file, &mut frame).unwrap();
+        }
     }
 
     #[test]
@@ -165,11 +238,24 @@ mod tests {
     #[test]
     fn a_folder_without_pictures_says_what_to_do() {
         let empty = folder_of(&[]);
-        assert!(Folder::open(empty.path(), false).unwrap_err().to_string().contains("name another folder"));
+        assert!(
+            Folder::open(empty.path(), false)
+                .unwrap_err()
+                .to_string()
+                .contains("name another folder")
+        );
         let missing = empty.path().join("nowhere");
-        assert!(Folder::open(&missing, false).unwrap_err().to_string().contains("nowhere"));
+        assert!(
+            Folder::open(&missing, false)
+                .unwrap_err()
+                .to_string()
+                .contains("nowhere")
+        );
         let broken = folder_of(&[("a.png", None), ("b.jpg", None)]);
         let mut folder = Folder::open(broken.path(), true).unwrap();
-        assert!(matches!(folder.next_into(&mut frame()), Err(FolderError::AllBroken { count: 2, .. })));
+        assert!(matches!(
+            folder.next_into(&mut frame()),
+            Err(FolderError::AllBroken { count: 2, .. })
+        ));
     }
 }

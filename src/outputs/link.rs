@@ -49,8 +49,7 @@ const SILENCE_MAX: Duration = Duration::from_millis(300);
 /// How long it may take to end after good-bye before it is killed.
 const END_MAX: Micros = Micros::from_millis(500);
 
-/// Takes the station events of the link; called on the link's own thread. It must not wait
-/// for the core, which waits for that thread when it respawns or closes the link.
+/// Takes the station events of the link; called on the link's own thread.
 pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Where the output process is.
@@ -314,9 +313,8 @@ impl Drop for Link {
 }
 
 impl Session {
-    /// The reader sees the end of the stream and tells the core.
+    /// The reader sees the end of the stream, tells the core, and then the link is lost.
     fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
         let _ = shutdown(&self.socket, Shutdown::Both);
     }
 
@@ -338,9 +336,12 @@ impl Session {
             let _ = child.wait();
         }
         let _ = shutdown(&socket, Shutdown::Both);
-        // Waited for, so that its last event comes before the first of the next session. It
-        // panics only if the sink does, and then has said so.
-        let _ = reader.join();
+        // Waited for, so that its last event comes before the first of the next session; but not
+        // for ever, because a full queue to the core may hold it while the core is here.
+        let until = clock::now() + END_MAX;
+        while !reader.is_finished() && clock::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -373,7 +374,6 @@ impl Reader {
                 Err(nonsense) => break format!("it sent {nonsense}"),
             }
         };
-        self.lost.store(true, Ordering::Release);
         self.with_status(|status| status.ready = false);
         let _ = shutdown(&self.socket, Shutdown::Both);
         match bye {
@@ -381,6 +381,8 @@ impl Reader {
             false => tracing::warn!("the output process is gone, its lines are safe: {why}"),
         }
         (self.sink)(Event::OutputsReady(false));
+        // Last of all: whoever sees it may respawn, and nothing of this session comes after.
+        self.lost.store(true, Ordering::Release);
     }
 
     /// One byte more than a message, so that a longer one is noticed.
