@@ -57,7 +57,11 @@ const JOBS_MAX: usize = 16;
 /// What the core thread is told.
 pub enum Message {
     Event(Event),
-    Frame { seen: FrameSeen, frame: Arc<Frame>, locate_us: u32 },
+    Frame {
+        seen: FrameSeen,
+        frame: Arc<Frame>,
+        locate_us: u32,
+    },
 }
 
 /// Set by whoever could not put a message into a queue; read by the core.
@@ -110,7 +114,12 @@ impl Runtime {
         let station = Station::new(Arc::clone(&config), resume, now);
         let board = Arc::new(Board::new(publish::first(&config, &station, now)));
         let recorder = start_recorder(&config, &ring, &messages, &board)?;
-        let chip = config.outputs.iter().any(|line| line.chip == SIMULATED_CHIP).then(SimChip::create).transpose();
+        let chip = config
+            .outputs
+            .iter()
+            .any(|line| line.chip == SIMULATED_CHIP)
+            .then(SimChip::create)
+            .transpose();
         let chip = chip.context("cannot create the simulated chip")?;
         let link = start_link(&config, chip.as_ref(), &messages)?;
         let drafts = Arc::new(Drafts::new());
@@ -118,7 +127,9 @@ impl Runtime {
         let mut workers = Vec::with_capacity(inspectors.len());
         for (n, own) in inspectors.into_iter().enumerate() {
             let (jobs, answers, drafts) = (to_workers.clone(), messages.clone(), Arc::clone(&drafts));
-            workers.push(spawn(&format!("infer-{n}"), move || worker::run(&jobs, &answers, own, &drafts))?);
+            workers.push(spawn(&format!("infer-{n}"), move || {
+                worker::run(&jobs, &answers, own, &drafts)
+            })?);
         }
         let control = start_control(&config, &messages, &board)?;
         let display = display::start(&config, &board)?;
@@ -138,12 +149,26 @@ impl Runtime {
             config: Arc::clone(&config),
         };
         let core = spawn("core", move || core.run())?;
-        Ok(Runtime { config, messages, overflow, board, recipe, chip, core, workers, display, _control: control })
+        Ok(Runtime {
+            config,
+            messages,
+            overflow,
+            board,
+            recipe,
+            chip,
+            core,
+            workers,
+            display,
+            _control: control,
+        })
     }
 
     /// Where edges and encoder samples go in.
     pub fn inputs(&self) -> InputPort {
-        InputPort { messages: self.messages.clone(), overflow: Arc::clone(&self.overflow) }
+        InputPort {
+            messages: self.messages.clone(),
+            overflow: Arc::clone(&self.overflow),
+        }
     }
 
     /// Where the pictures of a camera go in.
@@ -184,7 +209,9 @@ impl Runtime {
     /// Waits for the end after [`Command::Stop`]: planned rejects fired, outputs safe, journal written.
     pub fn finish(mut self) -> Result<Finished> {
         let Ok(finished) = self.core.join() else {
-            bail!("the core thread panicked: this is a bug in elek; the outputs are safe and the ring is whole");
+            bail!(
+                "the core thread panicked: this is a bug in elek; the outputs are safe and the ring is whole"
+            );
         };
         for worker in self.workers {
             if worker.join().is_err() {
@@ -202,7 +229,10 @@ impl Runtime {
 }
 
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name.into()).spawn(run).with_context(|| format!("cannot start the thread {name}"))
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .with_context(|| format!("cannot start the thread {name}"))
 }
 
 /// For each worker, an inspector of each recipe. Files are read and optimized once.
@@ -221,7 +251,12 @@ fn load_inspectors(config: &Config, workers: usize) -> Result<Vec<Vec<Inspector>
     Ok(all)
 }
 
-fn start_recorder(config: &Config, ring: &Ring, messages: &Sender<Message>, board: &Arc<Board>) -> Result<Recorder> {
+fn start_recorder(
+    config: &Config,
+    ring: &Ring,
+    messages: &Sender<Message>,
+    board: &Arc<Board>,
+) -> Result<Recorder> {
     let (to_core, board) = (messages.clone(), Arc::clone(board));
     let hooks = Hooks {
         trouble: Box::new(move |trouble, present| {

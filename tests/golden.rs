@@ -28,7 +28,11 @@ const INT8_PROBABILITY: f64 = 0.1;
 /// Marked pixels may differ at the edges of a mask: f32 by what a JPEG decoder
 /// and resizer of our own change, int8 by rounding inside the net as well.
 fn marked_near(got: usize, wanted: usize, key: &str) -> bool {
-    let allowed = if key == "f32" { wanted / 100 + 3 } else { wanted / 20 + 10 };
+    let allowed = if key == "f32" {
+        wanted / 100 + 3
+    } else {
+        wanted / 20 + 10
+    };
     got.abs_diff(wanted) <= allowed
 }
 

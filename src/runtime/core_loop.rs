@@ -50,7 +50,10 @@ pub struct CoreLoop {
 impl CoreLoop {
     /// Runs until the station has finished after [`crate::station::event::Command::Stop`].
     pub fn run(mut self) -> Finished {
-        let mut todo = Todo { actions: Vec::with_capacity(ACTIONS), again: VecDeque::with_capacity(64) };
+        let mut todo = Todo {
+            actions: Vec::with_capacity(ACTIONS),
+            again: VecDeque::with_capacity(64),
+        };
         let mut beat = self.clock.now();
         let mut publish = beat;
         let mut respawn = None;
@@ -72,13 +75,30 @@ impl CoreLoop {
                 self.respawn_outputs();
             }
             if self.overflow.take() {
-                self.step(Event::Trouble { trouble: Trouble::Queue, present: true }, &mut todo);
-                self.step(Event::Trouble { trouble: Trouble::Queue, present: false }, &mut todo);
+                self.step(
+                    Event::Trouble {
+                        trouble: Trouble::Queue,
+                        present: true,
+                    },
+                    &mut todo,
+                );
+                self.step(
+                    Event::Trouble {
+                        trouble: Trouble::Queue,
+                        present: false,
+                    },
+                    &mut todo,
+                );
             }
             if self.station.is_finished() {
                 break;
             }
-            let wake = self.station.next_deadline().unwrap_or(Instant::MAX).min(beat).min(publish);
+            let wake = self
+                .station
+                .next_deadline()
+                .unwrap_or(Instant::MAX)
+                .min(beat)
+                .min(publish);
             match self.messages.recv_timeout(wake.since(now).to_std()) {
                 Ok(message) => self.take(message, &mut todo),
                 Err(RecvTimeoutError::Timeout) => self.step(Event::Tick, &mut todo),
@@ -90,7 +110,11 @@ impl CoreLoop {
         let outputs = self.link.status();
         self.link.close();
         let record = self.recorder.finish(&mut self.ring);
-        Finished { counts: self.station.view(now).counts, record, outputs }
+        Finished {
+            counts: self.station.view(now).counts,
+            record,
+            outputs,
+        }
     }
 }
 
@@ -111,7 +135,11 @@ impl CoreLoop {
     fn take(&mut self, message: Message, todo: &mut Todo) {
         match message {
             Message::Event(event) => self.step(event, todo),
-            Message::Frame { seen, frame, locate_us } => {
+            Message::Frame {
+                seen,
+                frame,
+                locate_us,
+            } => {
                 self.frames.keep(frame, locate_us);
                 self.step(Event::Frame(seen), todo);
             }
@@ -146,11 +174,19 @@ impl CoreLoop {
     fn record(&mut self, entry: &Entry, again: &mut VecDeque<Event>) {
         if let Err(error) = self.ring.append(entry) {
             tracing::warn!(%error, "an entry is not on record");
-            again.push_back(Event::Trouble { trouble: Trouble::Record, present: true });
+            again.push_back(Event::Trouble {
+                trouble: Trouble::Record,
+                present: true,
+            });
         }
         self.publisher.entry(entry);
         match entry {
-            Entry::Judged { part, verdict, will_reject, .. } => self.keep_picture(*part, verdict, *will_reject),
+            Entry::Judged {
+                part,
+                verdict,
+                will_reject,
+                ..
+            } => self.keep_picture(*part, verdict, *will_reject),
             Entry::Changeover { recipe, .. } => self.recipe.store(recipe.0, Ordering::Relaxed),
             _ => {}
         }
@@ -159,9 +195,17 @@ impl CoreLoop {
     /// Pictures of rejected parts always get a thumbnail for the display; the configuration
     /// decides which are written. What nobody wants costs nothing here.
     fn keep_picture(&mut self, part: PartId, verdict: &Verdict, rejected: bool) {
-        let Some(mut draft) = self.drafts.take(part) else { return };
+        let Some(mut draft) = self.drafts.take(part) else {
+            return;
+        };
         let recipe = &self.config.recipes[usize::from(draft.recipe.0)];
-        let keep = wanted(&self.config.record, recipe.otherwise.keep_picture, part, verdict, rejected);
+        let keep = wanted(
+            &self.config.record,
+            recipe.otherwise.keep_picture,
+            part,
+            verdict,
+            rejected,
+        );
         if !keep && !rejected {
             self.drafts.give_back(draft);
             return;
@@ -175,12 +219,19 @@ impl CoreLoop {
 
     fn inspect(&mut self, job: InspectJob, again: &mut VecDeque<Event>) {
         let part = job.part;
-        let failed = |fault| Event::Inspected { part, result: Err(fault) };
+        let failed = |fault| Event::Inspected {
+            part,
+            result: Err(fault),
+        };
         let Some((frame, locate_us)) = self.frames.get(job.frame) else {
             again.push_back(failed(InspectFault::FrameGone));
             return;
         };
-        match self.jobs.try_send(Job { job, frame, locate_us }) {
+        match self.jobs.try_send(Job {
+            job,
+            frame,
+            locate_us,
+        }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => again.push_back(failed(InspectFault::Overload)),
             Err(TrySendError::Disconnected(_)) => again.push_back(failed(InspectFault::Model)),
@@ -202,7 +253,9 @@ pub struct Frames {
 
 impl Frames {
     pub fn new() -> Self {
-        Frames { slots: vec![None; FRAMES_MAX] }
+        Frames {
+            slots: vec![None; FRAMES_MAX],
+        }
     }
 
     fn slot(&mut self, id: FrameId) -> &mut Option<(Arc<Frame>, u32)> {
@@ -216,7 +269,10 @@ impl Frames {
     }
 
     fn get(&mut self, id: FrameId) -> Option<(Arc<Frame>, u32)> {
-        self.slot(id).as_ref().filter(|(frame, _)| frame.id == id).cloned()
+        self.slot(id)
+            .as_ref()
+            .filter(|(frame, _)| frame.id == id)
+            .cloned()
     }
 
     fn release(&mut self, id: FrameId) {

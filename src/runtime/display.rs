@@ -17,11 +17,21 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Starts the thread if the configuration names a picture file. Dropping the sender ends it.
 pub fn start(config: &Config, board: &Arc<Board>) -> Result<Option<(Sender<()>, JoinHandle<()>)>> {
-    let Some(path) = config.display.png.clone() else { return Ok(None) };
+    let Some(path) = config.display.png.clone() else {
+        return Ok(None);
+    };
     let (stop, stopped) = bounded(0);
-    let screen = Screen { path, width: config.display.width, height: config.display.height, failing: false };
+    let screen = Screen {
+        path,
+        width: config.display.width,
+        height: config.display.height,
+        failing: false,
+    };
     let board = Arc::clone(board);
-    Ok(Some((stop, spawn("display", move || screen.run(&board, &stopped))?)))
+    Ok(Some((
+        stop,
+        spawn("display", move || screen.run(&board, &stopped))?,
+    )))
 }
 
 struct Screen {
@@ -54,7 +64,10 @@ impl Screen {
             // Said once, not every second.
             Err(error) if !self.failing => {
                 self.failing = true;
-                tracing::warn!("cannot write the picture of the display to {}: {error}", self.path.display());
+                tracing::warn!(
+                    "cannot write the picture of the display to {}: {error}",
+                    self.path.display()
+                );
             }
             Err(_) => {}
         }

@@ -28,7 +28,10 @@ pub struct Draft {
 
 impl Drafts {
     pub fn new() -> Self {
-        Drafts(Mutex::new(Slots { drafts: (0..DRAFTS_MAX).map(|_| None).collect(), next: 0 }))
+        Drafts(Mutex::new(Slots {
+            drafts: (0..DRAFTS_MAX).map(|_| None).collect(),
+            next: 0,
+        }))
     }
 
     /// Copies what the inspector used for `part` over the oldest draft.
@@ -36,7 +39,10 @@ impl Drafts {
         let mut slots = self.lock();
         let at = slots.next;
         slots.next = (at + 1) % DRAFTS_MAX;
-        let draft = slots.drafts[at].get_or_insert_with(|| Draft { recipe, picture: Box::default() });
+        let draft = slots.drafts[at].get_or_insert_with(|| Draft {
+            recipe,
+            picture: Box::default(),
+        });
         draft.recipe = recipe;
         let picture = &mut draft.picture;
         picture.part = part;
@@ -51,7 +57,11 @@ impl Drafts {
     /// Hands over the draft of `part`, unless it has been overwritten.
     pub fn take(&self, part: PartId) -> Option<Draft> {
         let mut slots = self.lock();
-        slots.drafts.iter_mut().find(|draft| draft.as_ref().is_some_and(|d| d.picture.part == part))?.take()
+        slots
+            .drafts
+            .iter_mut()
+            .find(|draft| draft.as_ref().is_some_and(|d| d.picture.part == part))?
+            .take()
     }
 
     /// Returns a draft that nobody wants, for its buffers.

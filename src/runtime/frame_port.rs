@@ -77,12 +77,21 @@ impl FramePort {
 
     /// The same for a source that may have no picture: nothing is delivered unless `fill` says `true`.
     pub fn deliver_if<E>(&mut self, fill: impl FnOnce(&mut Frame) -> Result<bool, E>) -> Result<bool, E> {
-        let Some(at) = self.buffers.iter_mut().position(|frame| Arc::get_mut(frame).is_some()) else {
-            tracing::warn!(camera = self.camera.0, "no free frame buffer, a frame was dropped");
+        let Some(at) = self
+            .buffers
+            .iter_mut()
+            .position(|frame| Arc::get_mut(frame).is_some())
+        else {
+            tracing::warn!(
+                camera = self.camera.0,
+                "no free frame buffer, a frame was dropped"
+            );
             return Ok(false);
         };
         // It was free a line above, and nobody else can have taken it: clones are made here only.
-        let Some(frame) = Arc::get_mut(&mut self.buffers[at]) else { return Ok(false) };
+        let Some(frame) = Arc::get_mut(&mut self.buffers[at]) else {
+            return Ok(false);
+        };
         if !fill(frame)? {
             return Ok(false);
         }
@@ -115,11 +124,26 @@ impl FramePort {
             height: u16::try_from(frame.height).unwrap_or(u16::MAX),
             blobs,
         };
-        send(&self.messages, &self.overflow, Message::Frame { seen, frame, locate_us });
+        send(
+            &self.messages,
+            &self.overflow,
+            Message::Frame {
+                seen,
+                frame,
+                locate_us,
+            },
+        );
     }
 
     /// The camera stopped delivering, or delivers again.
     pub fn lost(&self, lost: bool) {
-        send(&self.messages, &self.overflow, Message::Event(Event::CameraLost { camera: self.camera, lost }));
+        send(
+            &self.messages,
+            &self.overflow,
+            Message::Event(Event::CameraLost {
+                camera: self.camera,
+                lost,
+            }),
+        );
     }
 }

@@ -22,7 +22,11 @@ pub struct Board {
 
 impl Board {
     pub fn new(first: Status) -> Self {
-        Board { status: ArcSwap::from_pointee(first), thumbnail: ArcSwapOption::empty(), times: Mutex::default() }
+        Board {
+            status: ArcSwap::from_pointee(first),
+            thumbnail: ArcSwapOption::empty(),
+            times: Mutex::default(),
+        }
     }
 
     /// The last snapshot, with the picture of the last rejected part if it is of that part.
@@ -125,21 +129,40 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn new(config: Arc<Config>, board: Arc<Board>, started: Instant) -> Self {
-        Publisher { config, board, started }
+        Publisher {
+            config,
+            board,
+            started,
+        }
     }
 
     /// Takes the stage times out of a result on its way to the core.
     pub fn note(&self, event: &Event) {
-        if let Event::Inspected { result: Ok(inspection), .. } = event {
+        if let Event::Inspected {
+            result: Ok(inspection),
+            ..
+        } = event
+        {
             self.board.times().inspected(&inspection.times);
         }
     }
 
     pub fn entry(&self, entry: &Entry) {
         match entry {
-            Entry::Judged { margin, will_reject: true, .. } => self.board.times().margin.add(margin.get()),
-            Entry::Fired { planned_on, actual_on, .. } => {
-                self.board.times().pulse_error.add(actual_on.since(*planned_on).get().abs());
+            Entry::Judged {
+                margin,
+                will_reject: true,
+                ..
+            } => self.board.times().margin.add(margin.get()),
+            Entry::Fired {
+                planned_on,
+                actual_on,
+                ..
+            } => {
+                self.board
+                    .times()
+                    .pulse_error
+                    .add(actual_on.since(*planned_on).get().abs());
             }
             _ => {}
         }
@@ -147,9 +170,10 @@ impl Publisher {
 
     pub fn publish(&self, station: &Station, now: Instant) {
         let view = station.view(now);
-        self.board.status.store(Arc::new(status(&self.config, &view, self.started, now)));
+        self.board
+            .status
+            .store(Arc::new(status(&self.config, &view, self.started, now)));
     }
-
 }
 
 /// The snapshot before the core thread has run.
@@ -188,7 +212,9 @@ fn status(config: &Config, view: &StationView, started: Instant, now: Instant) -
 }
 
 fn explain(config: &Config, last: &LastView) -> String {
-    config.recipes[usize::from(last.recipe.0)].rules.explain(&last.verdict)
+    config.recipes[usize::from(last.recipe.0)]
+        .rules
+        .explain(&last.verdict)
 }
 
 fn alarm_line(alarm: &AlarmView) -> AlarmLine {

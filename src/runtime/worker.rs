@@ -25,14 +25,19 @@ pub fn run(jobs: &Receiver<Job>, answers: &Sender<Message>, mut inspectors: Vec<
         // The frame's buffer goes back before the core hears of the result.
         drop(job);
         // Blocking is right here: an answer must not be lost, and the core never waits for a worker.
-        if answers.send(Message::Event(Event::Inspected { part, result })).is_err() {
+        if answers
+            .send(Message::Event(Event::Inspected { part, result }))
+            .is_err()
+        {
             return;
         }
     }
 }
 
 fn inspect(inspectors: &mut [Inspector], job: &Job, drafts: &Drafts) -> Result<Inspection, InspectFault> {
-    let inspector = inspectors.get_mut(usize::from(job.job.recipe.0)).ok_or(InspectFault::Model)?;
+    let inspector = inspectors
+        .get_mut(usize::from(job.job.recipe.0))
+        .ok_or(InspectFault::Model)?;
     // A panic inside a model must cost one part its verdict, not the line its station.
     let mut inspection = catch_unwind(AssertUnwindSafe(|| inspector.inspect(&job.frame, job.job.blob)))
         .unwrap_or_else(|_| {

@@ -55,20 +55,35 @@ pub struct Ports {
 
 impl LiveLine {
     /// Starts the line that `config` describes.
-    pub fn start(config: &Arc<Config>, options: WorldOptions, clock: Clock, ports: Ports) -> std::io::Result<LiveLine> {
+    pub fn start(
+        config: &Arc<Config>,
+        options: WorldOptions,
+        clock: Clock,
+        ports: Ports,
+    ) -> std::io::Result<LiveLine> {
         let stop = Arc::new(AtomicBool::new(false));
         let (exposures, to_camera) = bounded(EXPOSURES_MAX);
         let camera = {
             let config = Arc::clone(config);
             let frames = ports.frames;
             let seed = options.seed;
-            std::thread::Builder::new().name("camera".into()).spawn(move || shoot(&config, seed, &to_camera, frames))?
+            std::thread::Builder::new()
+                .name("camera".into())
+                .spawn(move || shoot(&config, seed, &to_camera, frames))?
         };
         let world = {
             let stop = Arc::clone(&stop);
             let world = World::with_options(config, options, clock.now());
-            let line = Line { world, clock, inputs: ports.inputs, chip: ports.chip, exposures };
-            std::thread::Builder::new().name("line".into()).spawn(move || line.run(&stop))?
+            let line = Line {
+                world,
+                clock,
+                inputs: ports.inputs,
+                chip: ports.chip,
+                exposures,
+            };
+            std::thread::Builder::new()
+                .name("line".into())
+                .spawn(move || line.run(&stop))?
         };
         Ok(LiveLine { world, camera, stop })
     }
@@ -130,7 +145,9 @@ impl Line {
             WorldEvent::Expose(expose) => match self.exposures.try_send(expose) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
                 // As with a real camera that is too slow: the core sees the gap in the sequence.
-                Err(TrySendError::Full(lost)) => tracing::warn!(sequence = lost.sequence, "the simulated camera lost a frame"),
+                Err(TrySendError::Full(lost)) => {
+                    tracing::warn!(sequence = lost.sequence, "the simulated camera lost a frame")
+                }
             },
         }
     }
@@ -146,7 +163,13 @@ fn shoot(config: &Config, seed: u64, exposures: &Receiver<Expose>, mut frames: F
 }
 
 /// Draws each exposure.
-fn render(camera: &Camera, source: &SimulatedSource, seed: u64, exposures: &Receiver<Expose>, frames: &mut FramePort) {
+fn render(
+    camera: &Camera,
+    source: &SimulatedSource,
+    seed: u64,
+    exposures: &Receiver<Expose>,
+    frames: &mut FramePort,
+) {
     let format = source.format;
     let mut renderer = Renderer::new(seed, format.width, format.height, camera.um_per_px);
     for expose in exposures {
