@@ -6,6 +6,7 @@
 //! that could still tell about it has spoken.
 
 use super::Station;
+use super::slip::Place;
 use crate::config::{PassedEye, Recipe};
 use crate::station::event::{Action, AlarmKind, Entry, Fate, PulseRefusal, PulseReport, Stray, Unaccounted};
 use crate::station::ledger::Part;
@@ -205,7 +206,7 @@ impl Station {
         let rear = self.eye_ended_length();
         if !self.foreign(zero) && !self.ended_near(zero, rear) {
             self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
-            self.suspect_elsewhere(now, actions);
+            self.suspect_elsewhere(now, Place::BehindReject, actions);
         }
     }
 
@@ -225,7 +226,7 @@ impl Station {
                     self.end(now, index, fate, actions);
                     if fate == Fate::Unaccounted(Unaccounted::Missing) {
                         self.alarm(AlarmKind::GoodPartMissing, now, actions);
-                        self.suspect_missing(now, actions);
+                        self.suspect_missing(now, Place::BehindReject, actions);
                     }
                     if fate == Fate::Escaped {
                         self.alarm(AlarmKind::Escape, now, actions);

@@ -13,6 +13,7 @@
 //! - Vision trigger: a blob seen whole, where no part is expected, is a part.
 
 use super::Station;
+use super::slip::Place;
 use crate::config::{BeltAxis, Camera, CameraMode, Crop, Recipe, Trigger};
 use crate::station::event::{
     Action, AlarmKind, Blob, Entry, FrameSeen, InspectJob, NoResult, Stray, Verdict,
@@ -195,8 +196,9 @@ impl Station {
         let ahead = self
             .frames
             .last_sequence
-            .map_or(1, |last| seen.sequence.wrapping_sub(last));
-        let lost = if ahead < RESTARTED { ahead - 1 } else { 0 };
+            .map(|last| seen.sequence.wrapping_sub(last));
+        // How many frames are missing before this one; unknown when the driver's count began anew.
+        let lost = ahead.filter(|&ahead| ahead < RESTARTED).map(|ahead| ahead - 1);
         self.frames.last_sequence = Some(seen.sequence);
         let Some(camera) = self.config.cameras.get(usize::from(seen.camera.0)) else {
             actions.push(Action::Release {
@@ -324,10 +326,21 @@ impl Station {
         })
     }
 
-    fn match_triggered(&mut self, now: Instant, seen: &FrameSeen, lost: u32, actions: &mut Vec<Action>) {
-        for _ in 0..lost {
-            let Some(index) = self.first_owed() else { break };
-            self.no_frame(now, index, actions);
+    fn match_triggered(
+        &mut self,
+        now: Instant,
+        seen: &FrameSeen,
+        lost: Option<u32>,
+        actions: &mut Vec<Action>,
+    ) {
+        match lost {
+            Some(lost) => {
+                for _ in 0..lost {
+                    let Some(index) = self.first_owed() else { break };
+                    self.no_frame(now, index, actions);
+                }
+            }
+            None => self.synchronise(now, seen, actions),
         }
         let half = self.half_view(seen);
         while let Some(index) = self.first_owed() {
@@ -335,7 +348,7 @@ impl Station {
             let recipe = &self.config.recipes[usize::from(part.recipe.0)];
             let place = self.expected(part.position, seen);
             let reach = recipe.pitch_min().half();
-            if place > half + reach + part.length {
+            if place > half + reach {
                 // It had left the view when this was exposed: its own frame never came.
                 self.no_frame(now, index, actions);
                 continue;
@@ -361,6 +374,22 @@ impl Station {
         }));
     }
 
+    /// The frame's number says nothing yet: it belongs to the part nearest to the picture's
+    /// centre, and the frames of those before it never came.
+    fn synchronise(&mut self, now: Instant, seen: &FrameSeen, actions: &mut Vec<Action>) {
+        let from_centre = |part: &Part| (self.expected(part.position, seen) + -part.length.half()).abs();
+        let owed = self.ledger.parts().iter().filter(|part| part.owed);
+        let Some(nearest) = owed.min_by_key(|part| from_centre(part)).map(|part| part.id) else {
+            return;
+        };
+        while let Some(index) = self
+            .first_owed()
+            .filter(|&i| self.ledger.parts()[i].id != nearest)
+        {
+            self.no_frame(now, index, actions);
+        }
+    }
+
     fn take_owed(
         &mut self,
         now: Instant,
@@ -380,7 +409,7 @@ impl Station {
             Found::Ambiguous => self.decide(now, index, Verdict::NoResult(NoResult::Ambiguous), actions),
             Found::NotFound | Found::NotYet => {
                 if !seen.blobs.is_empty() {
-                    self.suspect_elsewhere(now, actions);
+                    self.suspect_elsewhere(now, Place::Picture, actions);
                 }
                 if index < self.ledger.parts().len() {
                     self.not_found(now, index, actions);
@@ -411,7 +440,7 @@ impl Station {
         };
         self.decide(now, index, Verdict::NoResult(why), actions);
         if covered {
-            self.suspect_missing(now, actions);
+            self.suspect_missing(now, Place::Picture, actions);
         }
     }
 
@@ -515,7 +544,7 @@ impl Station {
             }));
             if !self.foreign(zero) {
                 self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
-                self.suspect_elsewhere(now, actions);
+                self.suspect_elsewhere(now, Place::Picture, actions);
             }
         }
     }

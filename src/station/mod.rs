@@ -520,4 +520,6 @@ fn last_sensor(config: &Config) -> Length {
 }
 
 #[cfg(test)]
+mod proptests;
+#[cfg(test)]
 mod tests;

@@ -26,11 +26,11 @@ use crate::units::{BeltPosition, Instant, Length, Micros, OutputId, PulseId, Spe
 pub const HORIZON: Micros = Micros::from_millis(250);
 /// A command closer than this to its instant may arrive too late to move it.
 const FREEZE: Micros = Micros::from_millis(3);
-/// A pulse is moved when its time is off by this much, plus a 32nd of the time
-/// that is left: far ahead the speed is only an estimate, and every jitter of it
-/// would be a command.
+/// A pulse is moved when its time is off by this much, plus a 16th of the time
+/// that is left: the speed is measured to some 3 %, and without this every jitter
+/// of it would be a command. Near the instant itself only the half millisecond is left.
 const MOVE_FROM: Micros = Micros::new(500);
-const MOVE_SHARE: i64 = 32;
+const MOVE_SHARE: i64 = 16;
 /// The output process reports within this, or it is not there: it beats every 100 ms.
 pub const REPORT_WITHIN: Micros = Micros::from_millis(100);
 

@@ -52,7 +52,20 @@ pub struct Suspicion {
     camera: Run,
     passed: Run,
     lengths: Run,
-    /// Parts not at their place, and objects where no part is, since a part was found last.
+    in_picture: Absent,
+    behind_reject: Absent,
+}
+
+/// Where parts are expected and looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Picture,
+    BehindReject,
+}
+
+/// Parts not at their place, and objects where no part is, since a part was found last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Absent {
     missing: u32,
     elsewhere: u32,
 }
@@ -66,7 +79,7 @@ impl Station {
         reach: Length,
         actions: &mut Vec<Action>,
     ) {
-        (self.suspicion.missing, self.suspicion.elsewhere) = (0, 0);
+        self.suspicion.in_picture = Absent::default();
         if self.suspicion.camera.add(off, reach) {
             self.slipped(now, actions);
         }
@@ -80,6 +93,7 @@ impl Station {
         window: Length,
         actions: &mut Vec<Action>,
     ) {
+        self.suspicion.behind_reject = Absent::default();
         if self.suspicion.passed.add(off, window) {
             self.slipped(now, actions);
         }
@@ -106,19 +120,27 @@ impl Station {
     }
 
     /// A part is not where it should be.
-    pub(super) fn suspect_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.suspicion.missing += 1;
-        self.weigh_missing(now, actions);
+    pub(super) fn suspect_missing(&mut self, now: Instant, place: Place, actions: &mut Vec<Action>) {
+        self.absent(place).missing += 1;
+        self.weigh(now, place, actions);
     }
 
     /// Something is where no part should be.
-    pub(super) fn suspect_elsewhere(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.suspicion.elsewhere += 1;
-        self.weigh_missing(now, actions);
+    pub(super) fn suspect_elsewhere(&mut self, now: Instant, place: Place, actions: &mut Vec<Action>) {
+        self.absent(place).elsewhere += 1;
+        self.weigh(now, place, actions);
     }
 
-    fn weigh_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.suspicion.missing >= MISSING && self.suspicion.elsewhere >= MISSING {
+    fn absent(&mut self, place: Place) -> &mut Absent {
+        match place {
+            Place::Picture => &mut self.suspicion.in_picture,
+            Place::BehindReject => &mut self.suspicion.behind_reject,
+        }
+    }
+
+    fn weigh(&mut self, now: Instant, place: Place, actions: &mut Vec<Action>) {
+        let Absent { missing, elsewhere } = *self.absent(place);
+        if missing >= MISSING && elsewhere >= MISSING {
             self.slipped(now, actions);
         }
     }

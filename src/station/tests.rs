@@ -1,1 +1,721 @@
-//! The core as a whole, event by event.
+//! The core as a whole, on a small line that is set up by hand.
+//!
+//! The line: encoder 4 counts/mm, belt 500 mm/s, reject at 420 mm (aim 2 mm,
+//! margin 3 mm, lag 9 and 12 ms), passed eye at 520 mm, parts 28 mm long.
+
+use super::event::*;
+use super::testing::rig::Rig;
+use super::testing::{self, PERMIT};
+use super::*;
+use crate::config::{CameraMode, Motion};
+use crate::status::State;
+use crate::units::{LaneId, Speed};
+
+const PASSED: Fate = Fate::Passed { verified: true };
+
+fn close(a: Instant, us: i64) {
+    assert!(
+        (a.as_micros() - us).abs() <= 700,
+        "{a:?} is not within 0.7 ms of {us}"
+    );
+}
+
+#[test]
+fn a_good_part_passes_and_is_verified() {
+    let mut rig = Rig::new();
+    assert!(rig.permit());
+    rig.lay(50, true);
+    rig.run(1_500);
+    assert_eq!(rig.fates(), [(1, PASSED)]);
+    assert_eq!(rig.verdicts(), [(1, Verdict::Pass)]);
+    assert_eq!(rig.fires(), []);
+    assert!(rig.permit() && rig.alarms().is_empty());
+    assert_eq!(
+        rig.released.len(),
+        (rig.now as usize - 5_000) / 16_000,
+        "every frame is let go"
+    );
+}
+
+/// Worked by hand: the leading edge crosses the photo-eye at 200 ms. It is at
+/// 420 + 2 mm after 844 ms; less 9 ms of lag: on at 1,035 ms. Its end and 3 mm
+/// more are past at 420 + 28 + 3 mm, after 902 ms; less 12 ms: off at 1,090 ms.
+#[test]
+fn a_bad_part_is_rejected_at_the_reckoned_time_and_confirmed() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(1_500);
+    let last = *rig.fires().last().unwrap();
+    close(last.on_at, 1_035_000);
+    close(last.off_at, 1_090_000);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+    assert!(rig.permit());
+    assert!(
+        rig.fires().len() <= 3,
+        "a steady belt needs no flood of commands: {:?}",
+        rig.fires()
+    );
+}
+
+#[test]
+fn the_trigger_is_on_record_before_anything_else_of_the_part() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(1_500);
+    let first = rig
+        .log
+        .iter()
+        .position(|a| matches!(a, Action::Record(Entry::Seen { .. })))
+        .unwrap();
+    let inspect = rig
+        .log
+        .iter()
+        .position(|a| matches!(a, Action::Inspect(_)))
+        .unwrap();
+    assert!(first < inspect);
+    let Some(Entry::Seen { at, position, .. }) = rig.entries().find(|e| matches!(e, Entry::Seen { .. }))
+    else {
+        panic!("not seen");
+    };
+    assert_eq!(
+        (at.as_micros(), position.as_micrometres()),
+        (200_000, 99_000),
+        "the first sample is position 0"
+    );
+}
+
+#[test]
+fn a_late_result_rejects_and_is_counted() {
+    let mut rig = Rig::new();
+    rig.inspection = Some(500_000);
+    rig.lay(50, true);
+    rig.run(1_500);
+    assert_eq!(rig.verdicts(), [(1, Verdict::NoResult(NoResult::Late))]);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+    assert_eq!(rig.counts().late, 1);
+    assert_eq!(rig.alarms(), [AlarmKind::LateResult]);
+    assert!(rig.permit(), "late is no reason to stop");
+    let Some(Entry::Judged { at, .. }) = rig.entries().find(|e| matches!(e, Entry::Judged { .. })) else {
+        panic!("not judged");
+    };
+    // decide_within is 120 ms from mid-exposure; the part is whole in view 56 ms after its trigger at the latest.
+    assert!(at.as_micros() <= 200_000 + 90_000 + 120_000, "{at:?}");
+}
+
+#[test]
+fn the_recipe_may_let_late_parts_pass() {
+    let mut config = testing::config();
+    Arc::make_mut(&mut config.recipes[0]).late_reject = false;
+    let mut rig = Rig::with(config);
+    rig.inspection = None;
+    rig.lay(50, false);
+    rig.run(1_500);
+    assert_eq!(rig.fates(), [(1, PASSED)]);
+    assert_eq!(rig.counts().late, 1);
+}
+
+#[test]
+fn without_pictures_every_part_is_rejected() {
+    let mut rig = Rig::new();
+    rig.camera_on = false;
+    rig.lay(50, true);
+    rig.run(1_500);
+    assert_eq!(rig.verdicts(), [(1, Verdict::NoResult(NoResult::NoFrame))]);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+    assert_eq!(rig.counts().late, 0, "there was nothing to be late");
+}
+
+#[test]
+fn parts_at_the_smallest_pitch_do_not_disturb_each_other() {
+    let mut rig = Rig::new();
+    for (i, good) in [true, false, true, false, false, true].into_iter().enumerate() {
+        rig.lay(50 + 36 * i as i64, good);
+    }
+    rig.run(2_000);
+    let fates: Vec<_> = rig.fates().into_iter().map(|(_, fate)| fate).collect();
+    let c = Fate::Confirmed;
+    assert_eq!(fates, [PASSED, c, PASSED, c, c, PASSED]);
+    assert!(rig.permit());
+}
+
+/// Two parts half a millimetre apart: windows 422..451 and 450.5..479.5 overlap.
+fn touching(first: bool, second: bool) -> Rig {
+    let mut rig = Rig::new();
+    rig.lay(50, first);
+    rig.lay(50, second);
+    rig.things[1].zero += 28_500;
+    rig.run(1_600);
+    rig
+}
+
+#[test]
+fn overlapping_windows_become_one_pulse() {
+    let rig = touching(false, false);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed), (2, Fate::Confirmed)]);
+    let fired: Vec<_> = rig
+        .entries()
+        .filter(|e| matches!(e, Entry::Fired { .. }))
+        .collect();
+    assert_eq!(fired.len(), 1, "{fired:?}");
+    close(rig.fires().last().unwrap().off_at, 1_090_000 + 57_000);
+}
+
+#[test]
+fn a_good_part_in_the_way_is_a_collateral_reject() {
+    let rig = touching(false, true);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed), (2, Fate::Collateral)]);
+    assert_eq!(rig.counts().rejected(), 2);
+    assert!(rig.permit(), "{:?}", rig.alarms());
+}
+
+#[test]
+fn a_stuck_actuator_is_an_escape_and_stops_the_belt() {
+    let mut rig = Rig::new();
+    rig.actuator_works = false;
+    rig.lay(50, false);
+    rig.run(1_500);
+    assert_eq!(rig.fates(), [(1, Fate::Escaped)]);
+    assert!(!rig.permit());
+    assert_eq!(
+        rig.alarms()[..2],
+        [AlarmKind::Escape, AlarmKind::RejectNotConfirmed]
+    );
+}
+
+#[test]
+fn the_chute_eye_confirms_the_right_one_of_two_rejects() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.lay(200, false);
+    rig.actuator_works = false;
+    rig.run(1_150);
+    rig.actuator_works = true;
+    rig.run(800);
+    assert_eq!(rig.fates(), [(1, Fate::Escaped), (2, Fate::Confirmed)]);
+}
+
+#[test]
+fn a_good_part_taken_away_is_unaccounted() {
+    let mut rig = Rig::new();
+    rig.lay(50, true);
+    rig.run(900);
+    rig.things[0].removed = true;
+    rig.run(700);
+    assert_eq!(rig.fates(), [(1, Fate::Unaccounted(Unaccounted::Missing))]);
+    assert_eq!(rig.alarms(), [AlarmKind::GoodPartMissing]);
+    assert!(rig.permit(), "its action is an alarm only");
+}
+
+#[test]
+fn a_standing_belt_takes_the_pulse_back_and_a_running_one_plans_it_again() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(900);
+    let planned = rig.fires().len();
+    assert_eq!(planned, 1, "handed over within the horizon");
+    rig.speed = 0;
+    rig.run(3_000);
+    assert!(rig.log.iter().any(|a| matches!(a, Action::Cancel(_))));
+    assert_eq!(rig.counts().in_flight, 1);
+    rig.speed = 500_000;
+    rig.run(700);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+}
+
+#[test]
+fn a_pulse_follows_the_speed_without_a_flood_of_commands() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(850);
+    // Down to 300 mm/s in 100 ms.
+    for _ in 0..100 {
+        rig.speed -= 2_000;
+        rig.run(1);
+    }
+    rig.run(900);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)], "{:?}", rig.alarms());
+    assert!(rig.fires().len() < 30, "{} commands", rig.fires().len());
+    let Some(Entry::Fired { planned_on, .. }) = rig.entries().find(|e| matches!(e, Entry::Fired { .. }))
+    else {
+        panic!("not fired");
+    };
+    // 375 + 40 mm are covered by 1,050 ms; the rest of 99 + 422 mm at 300 mm/s; less 9 ms.
+    let reached = 1_050_000 + (50_000 + 50_000 + 422_000 - (425_000 + 50_000 + 40_000)) * 10 / 3 - 9_000;
+    let off = planned_on.as_micros() - reached;
+    assert!(off.abs() < 2_500, "{off} µs off");
+}
+
+#[test]
+fn a_part_keeps_the_recipe_of_its_trigger() {
+    let mut rig = Rig::new();
+    rig.lay(50, true);
+    rig.lay(300, true);
+    rig.run(120);
+    rig.event(Event::Command(Command::Changeover(RecipeId(1))));
+    rig.run(2_000);
+    // 0.95 passes the first recipe, the second asks for 0.99.
+    assert_eq!(rig.verdicts(), [(1, Verdict::Pass), (2, Verdict::Unsure)]);
+    let jobs: Vec<_> = rig
+        .log
+        .iter()
+        .filter_map(|a| match a {
+            Action::Inspect(job) => Some(job.recipe.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(jobs, [0, 1]);
+}
+
+#[test]
+fn after_a_crash_the_permit_waits_for_a_person() {
+    let counts = Counts {
+        seen: 9,
+        passed: 6,
+        unaccounted: 3,
+        ..Counts::default()
+    };
+    let resume = Resume {
+        counts,
+        next_part: PartId(4_096),
+        unaccounted: 3,
+    };
+    let mut rig = Rig::boot(testing::config(), resume);
+    rig.event(Event::OutputsReady(true));
+    rig.run(200);
+    assert!(!rig.permit());
+    assert_eq!(
+        rig.alarms(),
+        [AlarmKind::PartsUnaccounted, AlarmKind::AcknowledgeNeeded]
+    );
+    // The coasting belt still carries parts: they are followed, and rejected if bad.
+    rig.lay(50, false);
+    rig.run(1_500);
+    assert_eq!(rig.fates(), [(4_096, Fate::Confirmed)]);
+    rig.event(Event::Edge {
+        input: Input::Acknowledge,
+        active: true,
+        at: rig.at(),
+    });
+    rig.run(30);
+    assert!(rig.permit());
+    assert_eq!(rig.counts().seen, 10);
+}
+
+#[test]
+fn what_was_on_the_belt_before_the_start_is_no_alarm_when_it_passes() {
+    let mut rig = Rig::new();
+    rig.things.push(testing::rig::Thing {
+        zero: -100_000,
+        length: 28_000,
+        good: true,
+        removed: false,
+    });
+    rig.run(1_500);
+    assert!(rig.entries().any(|e| matches!(
+        e,
+        Entry::Stray {
+            stray: Stray::PassedEyeWithoutPart,
+            ..
+        }
+    )));
+    assert!(rig.permit() && rig.alarms().is_empty(), "{:?}", rig.alarms());
+}
+
+#[test]
+fn a_part_that_the_photo_eye_missed_stops_the_belt() {
+    let mut rig = Rig::new();
+    rig.lay(100, true);
+    rig.blind = true;
+    rig.run(400);
+    let strays = rig.entries().filter(|e| matches!(e, Entry::Stray { .. })).count();
+    assert_eq!(strays, 1, "told once, not with every frame");
+    assert_eq!(rig.alarms(), [AlarmKind::PartWithoutTrigger]);
+    assert!(!rig.permit());
+}
+
+#[test]
+fn a_duplicate_frame_is_told_and_not_judged_twice() {
+    let mut rig = Rig::new();
+    rig.lay(50, true);
+    rig.run(300);
+    let frame = FrameSeen {
+        camera: crate::units::CameraId(0),
+        frame: crate::units::FrameId(9_999),
+        sequence: 15,
+        mid_exposure: rig.at(),
+        width: 1_280,
+        height: 960,
+        blobs: Default::default(),
+    };
+    rig.event(Event::Frame(frame));
+    rig.run(1_200);
+    assert!(rig.entries().any(|e| matches!(
+        e,
+        Entry::Stray {
+            stray: Stray::DuplicateFrame,
+            ..
+        }
+    )));
+    assert_eq!(rig.fates(), [(1, PASSED)]);
+    assert!(rig.released.contains(&crate::units::FrameId(9_999)));
+}
+
+#[test]
+fn lost_outputs_stop_the_belt_and_what_was_planned_is_told_again() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(850);
+    assert_eq!(rig.fires().len(), 1);
+    rig.event(Event::OutputsReady(false));
+    assert!(!rig.permit());
+    rig.run(20);
+    rig.event(Event::OutputsReady(true));
+    rig.run(10);
+    assert!(rig.fires().len() > 1, "the new process knows nothing of it");
+    let levels = rig
+        .log
+        .iter()
+        .filter(|a| matches!(a, Action::Set { output: PERMIT, .. }))
+        .count();
+    assert!(levels >= 3);
+    rig.run(700);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+    assert!(!rig.permit(), "a person has to acknowledge");
+}
+
+#[test]
+fn a_refused_pulse_is_a_fault_and_its_part_is_looked_for() {
+    let mut rig = Rig::new();
+    rig.actuator_works = false;
+    rig.lay(50, false);
+    rig.run(850);
+    let pulse = rig.fires()[0].pulse;
+    let report = PulseReport::Refused(PulseRefusal::Full);
+    rig.event(Event::Pulse { pulse, report });
+    assert_eq!(rig.alarms(), [AlarmKind::PulseFault]);
+    rig.run(700);
+    assert_eq!(rig.fates(), [(1, Fate::Escaped)]);
+}
+
+#[test]
+fn a_jump_of_the_encoder_voids_all_positions() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.lay(100, true);
+    rig.run(500);
+    rig.slipped = -40_000;
+    rig.run(10);
+    let lost = Fate::Unaccounted(Unaccounted::LostPosition);
+    assert_eq!(rig.fates(), [(1, lost), (2, lost)]);
+    assert_eq!(rig.alarms(), [AlarmKind::EncoderSlip]);
+    assert!(!rig.permit());
+    // After clearing and acknowledging it goes on as before.
+    rig.things.clear();
+    rig.event(Event::Command(Command::Acknowledge));
+    rig.lay(50, true);
+    rig.run(1_500);
+    assert_eq!(rig.fates()[2], (3, PASSED));
+}
+
+#[test]
+fn creeping_slip_is_found_out() {
+    for per_mille in [-30, -80, 30, 80] {
+        let mut rig = Rig::new();
+        for i in 0..30 {
+            rig.lay(50 + 60 * i, true);
+        }
+        for _ in 0..2_000 {
+            rig.run(1);
+            rig.slipped += per_mille * 500 / 1_000;
+        }
+        assert!(
+            rig.alarms().contains(&AlarmKind::EncoderSlip),
+            "{per_mille}: {:?}",
+            rig.alarms()
+        );
+        assert!(
+            rig.entries()
+                .any(|e| matches!(e, Entry::Permit { on: false, .. }))
+        );
+    }
+}
+
+#[test]
+fn an_encoder_that_stands_while_parts_pass_is_found_out() {
+    let mut rig = Rig::new();
+    rig.run(100);
+    // The shaft broke: the belt runs on, the counts do not.
+    for i in 0..8 {
+        rig.lay(20 + 60 * i, true);
+    }
+    for _ in 0..1_000 {
+        rig.slipped -= 500;
+        rig.run(1);
+    }
+    assert!(
+        rig.alarms().contains(&AlarmKind::EncoderSlip),
+        "{:?}",
+        rig.alarms()
+    );
+    assert!(!rig.permit());
+}
+
+#[test]
+fn a_full_bin_stops_the_belt_after_its_time_and_needs_emptying() {
+    let mut rig = Rig::new();
+    rig.event(Event::Edge {
+        input: Input::BinFull,
+        active: true,
+        at: rig.at(),
+    });
+    rig.run(3_900);
+    assert!(rig.permit());
+    rig.run(200);
+    assert!(!rig.permit());
+    rig.event(Event::Command(Command::Acknowledge));
+    assert!(!rig.permit(), "it is still full");
+    rig.event(Event::Edge {
+        input: Input::BinFull,
+        active: false,
+        at: rig.at(),
+    });
+    rig.run(4_100);
+    assert!(!rig.permit(), "nobody has acknowledged since");
+    rig.event(Event::Command(Command::Acknowledge));
+    assert!(rig.permit());
+}
+
+#[test]
+fn many_rejects_in_a_row_stop_the_belt() {
+    let mut rig = Rig::new();
+    for i in 0..5 {
+        rig.lay(50 + 60 * i, false);
+    }
+    rig.run(600);
+    assert!(rig.permit());
+    rig.run(150);
+    assert_eq!(rig.alarms(), [AlarmKind::ConsecutiveRejects]);
+    assert!(!rig.permit());
+}
+
+#[test]
+fn a_lost_camera_stops_the_belt_only_after_its_patience() {
+    let mut rig = Rig::new();
+    let camera = crate::units::CameraId(0);
+    rig.event(Event::CameraLost { camera, lost: true });
+    rig.run(1_900);
+    assert!(rig.permit());
+    rig.run(200);
+    assert!(!rig.permit());
+    rig.event(Event::CameraLost { camera, lost: false });
+    rig.event(Event::Command(Command::Acknowledge));
+    assert!(rig.permit());
+}
+
+#[test]
+fn a_belt_that_runs_on_without_permit_is_an_alarm() {
+    let mut rig = Rig::new();
+    rig.event(Event::Trouble {
+        trouble: Trouble::Queue,
+        present: true,
+    });
+    rig.run(150);
+    assert_eq!(rig.station.view(rig.at()).state, State::Coasting);
+    assert_eq!(rig.alarms(), [AlarmKind::Trouble(Trouble::Queue)]);
+    rig.run(200);
+    assert!(rig.alarms().contains(&AlarmKind::BeltSpeed));
+    rig.speed = 0;
+    rig.run(100);
+    assert_eq!(rig.station.view(rig.at()).state, State::Stopped);
+}
+
+#[test]
+fn too_fast_a_belt_is_an_alarm() {
+    let mut rig = Rig::new();
+    rig.speed = 700_000;
+    rig.run(300);
+    assert_eq!(rig.alarms(), [AlarmKind::BeltSpeed]);
+    assert!(!rig.permit());
+}
+
+#[test]
+fn a_disk_that_fails_does_not_stop_the_belt() {
+    let mut rig = Rig::new();
+    rig.event(Event::Trouble {
+        trouble: Trouble::Record,
+        present: true,
+    });
+    rig.run(100);
+    assert!(rig.permit());
+    assert_eq!(rig.alarms(), [AlarmKind::Trouble(Trouble::Record)]);
+}
+
+#[test]
+fn stopping_finishes_what_is_planned() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(300);
+    rig.event(Event::Command(Command::Stop));
+    assert!(!rig.permit() && !rig.station.is_finished());
+    rig.run(1_200);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+    assert!(rig.station.is_finished());
+}
+
+#[test]
+fn stopping_gives_up_when_the_belt_has_stood_for_a_second() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(300);
+    rig.event(Event::Command(Command::Stop));
+    rig.speed = 0;
+    rig.run(900);
+    assert!(!rig.station.is_finished());
+    rig.run(300);
+    assert!(rig.station.is_finished());
+}
+
+#[test]
+fn without_eyes_fates_say_so() {
+    let mut config = testing::config();
+    (config.verify.chute, config.verify.passed) = (None, None);
+    let mut rig = Rig::with(config);
+    rig.lay(50, false);
+    rig.lay(150, true);
+    rig.run(1_500);
+    assert_eq!(
+        rig.fates(),
+        [(1, Fate::Unconfirmed), (2, Fate::Passed { verified: false })]
+    );
+    assert!(!rig.station.view(rig.at()).passed_verified);
+}
+
+#[test]
+fn the_camera_alone_can_announce_parts() {
+    let mut config = testing::config();
+    config.trigger = Trigger::Vision;
+    let mut rig = Rig::with(config);
+    for (i, good) in [true, false, true].into_iter().enumerate() {
+        rig.lay(80 + 40 * i as i64, good);
+    }
+    rig.run(1_800);
+    assert_eq!(rig.fates(), [(1, PASSED), (2, Fate::Confirmed), (3, PASSED)]);
+}
+
+fn triggered() -> Rig {
+    let mut config = testing::config();
+    config.cameras[0].mode = CameraMode::Triggered;
+    Rig::with(config)
+}
+
+#[test]
+fn a_triggered_camera_gives_each_trigger_its_frame() {
+    let mut rig = triggered();
+    for (i, good) in [true, false, true, true].into_iter().enumerate() {
+        rig.lay(50 + 40 * i as i64, good);
+    }
+    rig.run(1_800);
+    let fates: Vec<_> = rig.fates().into_iter().map(|(_, fate)| fate).collect();
+    assert_eq!(fates, [PASSED, Fate::Confirmed, PASSED, PASSED]);
+}
+
+#[test]
+fn a_frame_lost_by_a_triggered_camera_is_accounted_to_its_part() {
+    let (lost, pass) = (Verdict::NoResult(NoResult::NoFrame), Verdict::Pass);
+    // Whether the very first frame is lost, or one in the middle that a gap tells of.
+    for (before, expected) in [(200, [lost, pass, pass, pass]), (400, [pass, pass, lost, pass])] {
+        let mut rig = triggered();
+        for i in 0..4 {
+            rig.lay(50 + 40 * i, true);
+        }
+        rig.run(before);
+        rig.lose_frames = 1;
+        rig.run(1_800 - before);
+        let mut verdicts = rig.verdicts();
+        verdicts.sort_by_key(|(part, _)| *part);
+        let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+        assert_eq!(verdicts, expected);
+        assert!(!rig.alarms().contains(&AlarmKind::EncoderSlip));
+    }
+}
+
+#[test]
+fn a_frame_without_a_trigger_does_not_shift_the_others() {
+    let mut rig = triggered();
+    rig.run(50);
+    rig.blind = true;
+    rig.lay(20, false); // exposes, but the photo-eye announces nothing
+    rig.run(200);
+    rig.blind = false;
+    rig.lay(50, true);
+    rig.run(1_500);
+    assert!(rig.entries().any(|e| matches!(
+        e,
+        Entry::Stray {
+            stray: Stray::FrameWithoutTrigger,
+            ..
+        }
+    )));
+    assert_eq!(rig.verdicts()[0], (1, Verdict::Pass));
+}
+
+#[test]
+fn time_is_enough_when_the_belt_tells_that_it_runs() {
+    let mut config = testing::config();
+    config.belt.motion = Motion::Time {
+        speed: Speed::from_um_per_s(500_000),
+    };
+    let mut rig = Rig::with(config);
+    rig.event(Event::Edge {
+        input: Input::BeltRunning,
+        active: true,
+        at: rig.at(),
+    });
+    rig.lay(50, true);
+    rig.lay(100, false);
+    rig.run(1_500);
+    assert_eq!(rig.fates(), [(1, PASSED), (2, Fate::Confirmed)]);
+}
+
+#[test]
+fn more_parts_than_the_ledger_holds_stop_the_belt_and_are_counted() {
+    let mut rig = Rig::new();
+    let mut actions = Vec::new();
+    let now = rig.at();
+    for i in 0..60 {
+        let position = BeltPosition::from_micrometres(i * 1_000);
+        rig.station.open_part(now, now, position, None, &mut actions);
+    }
+    rig.event(Event::Tick);
+    let full = Fate::Unaccounted(Unaccounted::LedgerFull);
+    let capacity = 42; // as reckoned in `ledger`
+    let ended = actions
+        .iter()
+        .filter(|a| matches!(a, Action::Record(Entry::Ended { fate, .. }) if *fate == full));
+    assert_eq!(ended.count(), 60 - capacity);
+    assert_eq!(rig.counts().seen, 60);
+    assert!(rig.alarms().contains(&AlarmKind::LedgerFull));
+    assert!(!rig.permit());
+}
+
+#[test]
+fn a_bouncing_trigger_is_one_part_at_its_first_edge() {
+    let mut rig = Rig::new();
+    rig.run(100);
+    let photo = Input::PhotoEye(LaneId(0));
+    let start = rig.now;
+    for (active, us) in [(true, 0), (false, 150), (true, 300), (false, 420), (true, 600)] {
+        let at = Instant::from_micros(start + us);
+        rig.event(Event::Edge {
+            input: photo,
+            active,
+            at,
+        });
+    }
+    rig.run(50);
+    assert_eq!(rig.counts().seen, 1);
+    let seen = rig
+        .entries()
+        .any(|e| matches!(e, Entry::Seen { at, .. } if at.as_micros() == start));
+    assert!(seen, "the first edge's stamp");
+}

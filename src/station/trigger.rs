@@ -51,7 +51,7 @@ impl Station {
             // Nothing follows a part within half its length: it is the same one, with a
             // hole in it, or moved back and forth. Unless the position itself is wrong.
             self.eye.repeats += 1;
-            if self.eye.repeats >= REPEATS_MAX && self.lock.permit() {
+            if self.eye.repeats >= REPEATS_MAX && self.belt_should_move(now) {
                 self.slipped(now, actions);
                 self.eye.part = None;
             }

@@ -17,6 +17,8 @@ const COAST_SHARE: i64 = 4;
 const COAST_SLACK: Length = Length::from_mm(20);
 /// A photo-eye or passed eye covered over this many part lengths is stuck.
 const STUCK_PARTS: i64 = 3;
+/// After the permit went off the belt may still move for this long.
+const COAST_FOR: Micros = Micros::from_secs(2);
 /// A chute eye covered this much longer than any part falls is stuck.
 const STUCK_FOR: Micros = Micros::from_secs(1);
 
@@ -30,6 +32,8 @@ pub struct Watch {
     passed_covered_at: Option<BeltPosition>,
     chute_covered_at: Option<Instant>,
     pub camera_lost_at: Option<Instant>,
+    /// When the permit went off; `None` while it is on.
+    permit_off_at: Option<Instant>,
 }
 
 impl Watch {
@@ -96,6 +100,16 @@ impl Station {
 
     pub(super) fn permit_changed(&mut self, on: bool, now: Instant) {
         self.watch.coasting_from = (!on).then(|| self.belt.position_at(now));
+        self.watch.permit_off_at = (!on).then_some(now);
+    }
+
+    /// The permit is on, or went off so lately that the belt may not have come to rest.
+    pub(super) fn belt_should_move(&self, now: Instant) -> bool {
+        self.lock.permit()
+            || self
+                .watch
+                .permit_off_at
+                .is_some_and(|off| now.since(off) < COAST_FOR)
     }
 
     fn watch_coast(&mut self, now: Instant, actions: &mut Vec<Action>) {

@@ -1,5 +1,7 @@
 //! A configuration for tests of the core and of the simulation: the one of DESIGN.md.
 
+pub(crate) mod rig;
+
 use crate::config::*;
 use crate::infer::manifest::{Activation, Channels, Filter, ModelFile, ModelInfo, Task};
 use crate::station::judge::{Labels, Rules};
