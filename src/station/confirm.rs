@@ -7,7 +7,7 @@
 
 use super::Station;
 use super::slip::Place;
-use crate::config::{PassedEye, Recipe};
+use crate::config::Recipe;
 use crate::station::event::{Action, AlarmKind, Entry, Fate, PulseRefusal, PulseReport, Stray, Unaccounted};
 use crate::station::ledger::Part;
 use crate::station::schedule::{self, Pulse, State};
@@ -15,6 +15,9 @@ use crate::units::{BeltPosition, Instant, Length, Micros, PulseId};
 
 /// An eye's edge may be handed in this much after its stamp, its debouncing apart.
 const DELIVERY: Micros = Micros::from_millis(5);
+/// A good part in the way has to fit an edge of the chute eye better by this much than
+/// a bad one: it may well have stayed on the belt.
+const UNMEANT: Micros = Micros::from_millis(5);
 
 impl Station {
     /// Commands act `lag_on` later; from here on the reject acts in position.
@@ -86,25 +89,41 @@ impl Station {
             return;
         }
         let (from, to) = (self.belt.position_at(acts_from), self.belt.position_at(acts_to));
+        let slack = self.exposure_slack(now);
         for index in 0..self.ledger.parts().len() {
             let part = &self.ledger.parts()[index];
             let recipe = &self.config.recipes[usize::from(part.recipe.0)];
-            if part.struck.is_some() {
-                continue;
-            }
-            let reached = if part.pulse == Some(pulse.id) {
+            let own = part.pulse == Some(pulse.id);
+            let reached = if own {
                 let aim = schedule::window(part, recipe, reject).on;
                 (to >= aim).then_some(aim)
-            } else if part.will_reject {
-                None
             } else {
                 let (first, last) = self.exposed(part);
+                let (first, last) = (first + -slack, last + slack);
                 (to >= first && from <= last).then_some(first)
             };
-            if let Some(place) = reached {
-                let at = self.belt.reached_at(place, now).unwrap_or(now);
-                self.ledger.parts_mut()[index].struck = Some(at.max(acts_from));
-            }
+            let Some(at) =
+                reached.map(|place| self.belt.reached_at(place, now).unwrap_or(now).max(acts_from))
+            else {
+                continue;
+            };
+            let part = &mut self.ledger.parts_mut()[index];
+            // A bad part in the way of its neighbour's pulse may fall with it, or with its own.
+            let time = if own || !part.will_reject {
+                &mut part.struck
+            } else {
+                &mut part.brushed
+            };
+            *time = Some(time.unwrap_or(at));
+        }
+    }
+
+    /// The reject may act this much of belt travel earlier or later than stated. Where an
+    /// eye tells afterwards what really happened, a part this near counts as in the way.
+    fn exposure_slack(&self, now: Instant) -> Length {
+        match self.config.verify.passed {
+            Some(_) => self.belt.speed(now).travel(self.config.reject.lag_spread).abs(),
+            None => Length::ZERO,
         }
     }
 
@@ -129,12 +148,19 @@ impl Station {
             return;
         };
         let centre = Micros::new((eye.after_min.get() + eye.after_max.get()) / 2);
-        let distance = |part: &Part| {
-            let after = at.since(part.struck?);
-            let open = !part.in_chute && !part.chute_over;
+        let off_centre = |since: Option<Instant>| {
+            let after = at.since(since?);
             let within = after >= eye.after_min && after <= eye.after_max;
-            // Of two that could be it, the one that was meant to be rejected.
-            (open && within).then_some((after.get().abs_diff(centre.get()), !part.will_reject))
+            within.then_some(after.get().abs_diff(centre.get()))
+        };
+        let distance = |part: &Part| {
+            let off = off_centre(part.struck)
+                .into_iter()
+                .chain(off_centre(part.brushed))
+                .min()?;
+            // Of two that could be it as well, the one that was meant to be rejected.
+            let unmeant = if part.will_reject { 0 } else { UNMEANT.get() as u64 };
+            (!part.in_chute && !part.chute_over).then_some(off + unmeant)
         };
         let parts = self.ledger.parts().iter().enumerate();
         let nearest = parts.filter_map(|(i, part)| Some((distance(part)?, i))).min();
@@ -150,7 +176,7 @@ impl Station {
     }
 
     #[cfg(test)]
-    fn planted_neighbour(&self, nearest: Option<((u64, bool), usize)>) -> Option<((u64, bool), usize)> {
+    fn planted_neighbour(&self, nearest: Option<(u64, usize)>) -> Option<(u64, usize)> {
         if !self.bug(super::PlantedBug::ConfirmToNeighbour) {
             return nearest;
         }
@@ -166,18 +192,19 @@ impl Station {
 
     /// The passed eye saw something on the belt behind the rejecter.
     pub(super) fn on_passed(&mut self, now: Instant, at: Instant, actions: &mut Vec<Action>) {
-        let Some(eye) = self.config.verify.passed.clone() else {
+        let Some(eye) = &self.config.verify.passed else {
             return;
         };
+        let (distance, window) = (eye.distance, eye.window);
         let here = self.belt.position_at(at);
-        let off = |part: &Part| here.since(part.position + eye.distance);
+        let off = |part: &Part| here.since(part.position + distance);
         let parts = self.ledger.parts().iter().enumerate();
         let nearest = parts
             .map(|(i, part)| (off(part).abs(), i))
-            .filter(|(off, _)| *off <= eye.window)
+            .filter(|(off, _)| *off <= window)
             .min();
         let Some((_, index)) = nearest else {
-            self.passed_unexplained(now, at, here, &eye, actions);
+            self.passed_unexplained(now, at, here + -distance, actions);
             return;
         };
         let part = &self.ledger.parts()[index];
@@ -188,30 +215,25 @@ impl Station {
         } else {
             self.end(now, index, Fate::Passed { verified: true }, actions);
         }
-        self.suspect_passed(now, off, eye.window, actions);
+        self.suspect_passed(now, off, window, actions);
     }
 
+    /// `zero` is where it would have crossed the photo-eye.
     fn passed_unexplained(
         &mut self,
         now: Instant,
         at: Instant,
-        here: BeltPosition,
-        eye: &PassedEye,
+        zero: BeltPosition,
         actions: &mut Vec<Action>,
     ) {
         let stray = Stray::PassedEyeWithoutPart;
         actions.push(Action::Record(Entry::Stray { stray, at }));
-        let zero = here + -eye.distance;
         // The rear of a part that was seen already, or what was on the belt before we were.
-        let rear = self.eye_ended_length();
+        let rear = self.config.recipes[usize::from(self.recipe.0)].part_min.half();
         if !self.foreign(zero) && !self.ended_near(zero, rear) {
             self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
             self.suspect_elsewhere(now, Place::BehindReject, actions);
         }
-    }
-
-    fn eye_ended_length(&self) -> Length {
-        self.config.recipes[usize::from(self.recipe.0)].part_min.half()
     }
 
     /// Ends all parts about which nothing more can come.

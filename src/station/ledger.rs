@@ -47,6 +47,8 @@ pub struct Part {
     pub pulse: Option<PulseId>,
     /// When the reject reached it: meant (`will_reject`) or in passing (collateral).
     pub struck: Option<Instant>,
+    /// When a neighbour's pulse reached it, although it has a pulse of its own.
+    pub brushed: Option<Instant>,
     /// It should have been rejected, but the line did not go on for it.
     pub missed: bool,
     pub in_chute: bool,
@@ -74,6 +76,7 @@ impl Part {
             will_reject: false,
             pulse: None,
             struck: None,
+            brushed: None,
             missed: false,
             in_chute: false,
             chute_over: false,

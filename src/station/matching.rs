@@ -27,7 +27,10 @@ use std::sync::Arc;
 const OPEN_FRAMES: usize = 32;
 /// Strays remembered so that one object on a free-running camera is told once.
 const STRAYS: usize = 16;
-/// A sequence number this far off is a driver that started anew, not a late duplicate or a gap.
+/// A frame this little behind the newest is a duplicate or came out of order; further
+/// back, the driver started anew.
+const REORDERED: u32 = 8;
+/// A sequence number this far ahead is a driver that started anew, not a gap.
 const RESTARTED: u32 = 1_000;
 
 /// Geometry of the camera, in integers.
@@ -110,6 +113,11 @@ impl Frames {
         }
     }
 
+    /// The camera was opened anew and may count from anywhere.
+    pub fn restarted(&mut self) {
+        self.last_sequence = None;
+    }
+
     /// Another inspection uses this frame. False when too many frames are in use.
     fn hold(&mut self, camera: CameraId, frame: FrameId) -> bool {
         if let Some(open) = self.open.iter_mut().find(|open| open.frame == frame) {
@@ -180,7 +188,7 @@ impl Station {
     pub(super) fn on_frame(&mut self, now: Instant, seen: &FrameSeen, actions: &mut Vec<Action>) {
         let duplicate = self.frames.last_sequence.is_some_and(|last| {
             let back = last.wrapping_sub(seen.sequence);
-            back < RESTARTED
+            back < REORDERED
         });
         if duplicate {
             actions.push(Action::Record(Entry::Stray {
@@ -214,9 +222,12 @@ impl Station {
             }
             (_, CameraMode::FreeRunning { .. }) => {
                 self.match_free_running(now, seen, actions);
-                self.tell_strays(now, seen, actions);
+                self.tell_strays(now, seen, false, actions);
             }
-            (_, CameraMode::Triggered) => self.match_triggered(now, seen, lost, actions),
+            (_, CameraMode::Triggered) => {
+                let told = self.match_triggered(now, seen, lost, actions);
+                self.tell_strays(now, seen, told, actions);
+            }
         }
         if !self.frames.open.iter().any(|open| open.frame == seen.frame) {
             actions.push(Action::Release {
@@ -326,13 +337,14 @@ impl Station {
         })
     }
 
+    /// True if the frame belongs to no trigger, which is then on record.
     fn match_triggered(
         &mut self,
         now: Instant,
         seen: &FrameSeen,
         lost: Option<u32>,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> bool {
         match lost {
             Some(lost) => {
                 for _ in 0..lost {
@@ -365,13 +377,14 @@ impl Station {
                 },
             };
             self.take_owed(now, index, found, seen, actions);
-            return;
+            return false;
         }
         let stray = Stray::FrameWithoutTrigger;
         actions.push(Action::Record(Entry::Stray {
             stray,
             at: seen.mid_exposure,
         }));
+        true
     }
 
     /// The frame's number says nothing yet: it belongs to the part nearest to the picture's
@@ -513,8 +526,8 @@ impl Station {
         }
     }
 
-    /// Free-running camera: objects that no trigger announced.
-    fn tell_strays(&mut self, now: Instant, seen: &FrameSeen, actions: &mut Vec<Action>) {
+    /// Objects that no trigger announced; each is told once. `told`: the frame itself was.
+    fn tell_strays(&mut self, now: Instant, seen: &FrameSeen, mut told: bool, actions: &mut Vec<Action>) {
         let recipe = Arc::clone(&self.config.recipes[usize::from(self.recipe.0)]);
         if let Crop::Picture { .. } = recipe.crop {
             return;
@@ -538,10 +551,10 @@ impl Station {
                 continue;
             }
             let at = seen.mid_exposure;
-            actions.push(Action::Record(Entry::Stray {
-                stray: Stray::FrameWithoutTrigger,
-                at,
-            }));
+            if !std::mem::replace(&mut told, false) {
+                let stray = Stray::FrameWithoutTrigger;
+                actions.push(Action::Record(Entry::Stray { stray, at }));
+            }
             if !self.foreign(zero) {
                 self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
                 self.suspect_elsewhere(now, Place::Picture, actions);

@@ -341,7 +341,7 @@ fn a_duplicate_frame_is_told_and_not_judged_twice() {
     let frame = FrameSeen {
         camera: crate::units::CameraId(0),
         frame: crate::units::FrameId(9_999),
-        sequence: 15,
+        sequence: 24,
         mid_exposure: rig.at(),
         width: 1_280,
         height: 960,
@@ -718,4 +718,69 @@ fn a_bouncing_trigger_is_one_part_at_its_first_edge() {
         .entries()
         .any(|e| matches!(e, Entry::Seen { at, .. } if at.as_micros() == start));
     assert!(seen, "the first edge's stamp");
+}
+
+/// What a planted bug changes on this line, if anything: the fates, alarms and verdicts.
+fn symptoms(bug: Option<PlantedBug>) -> String {
+    let mut rig = Rig::boot(
+        testing::config(),
+        Resume {
+            next_part: PartId(1),
+            ..Resume::default()
+        },
+    );
+    if let Some(bug) = bug {
+        rig.station.plant(bug);
+    }
+    rig.run(100);
+    rig.event(Event::OutputsReady(true));
+    let permit = rig.permit();
+    rig.inspection = Some(5_000); // Wrong by more than a window from where the result arrives.
+    rig.event(Event::Command(Command::Acknowledge));
+    for (place, good) in [
+        (50, true),
+        (110, false),
+        (146, false),
+        (300, false),
+        (328, false),
+        (500, true),
+    ] {
+        rig.lay(place, good);
+    }
+    rig.things[4].zero += 500;
+    rig.run(1_030); // The last part has crossed the photo-eye and is not judged yet.
+    rig.event(Event::Command(Command::Changeover(RecipeId(1))));
+    rig.run(200);
+    rig.inspection = Some(700_000);
+    rig.lay(50, false);
+    rig.run(2_000);
+    rig.slipped -= 40_000;
+    rig.run(300);
+    format!(
+        "{permit} {:?} {:?} {:?}",
+        rig.fates(),
+        rig.alarms(),
+        rig.verdicts()
+    )
+}
+
+#[test]
+fn each_planted_bug_of_the_core_shows() {
+    let healthy = symptoms(None);
+    for bug in [
+        PlantedBug::FireFromArrival,
+        PlantedBug::DropLateVerdict,
+        PlantedBug::OffByOnePart,
+        PlantedBug::LostMerge,
+        PlantedBug::IgnoredSlip,
+        PlantedBug::ConfirmToNeighbour,
+        PlantedBug::PermitAfterRestart,
+        PlantedBug::ChangeoverNewRecipe,
+    ] {
+        assert_ne!(symptoms(Some(bug)), healthy, "{bug:?} changes nothing");
+    }
+    // These live outside the core: in the resume of numbers and in the output process.
+    for bug in [PlantedBug::NumberReused, PlantedBug::OnTimeNotEnforced] {
+        assert_eq!(symptoms(Some(bug)), healthy);
+    }
 }

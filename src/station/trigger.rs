@@ -87,7 +87,9 @@ impl Station {
     pub(super) fn on_photo_eye_lost(&mut self, lost: Lost, at: Instant, actions: &mut Vec<Action>) {
         // A missing end of a part is made up for by the beginning of the next. A missing
         // beginning is a part that nobody announced, seen only by its end.
-        if lost == Lost::Active && matches!(self.config.trigger, Trigger::PhotoEye { .. }) {
+        let on_belt_before = self.foreign(self.belt.position_at(at));
+        let photo_eye = matches!(self.config.trigger, Trigger::PhotoEye { .. });
+        if lost == Lost::Active && photo_eye && !on_belt_before {
             self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
         }
     }

@@ -73,7 +73,7 @@ impl Station {
                 since: a.since,
             })
             .collect();
-        alarms.sort_by_key(|alarm| (!alarm.stops, alarm::severity(alarm.kind), alarm.since));
+        alarms.sort_unstable_by_key(|a| (!a.stops, alarm::severity(a.kind), a.since, a.kind));
         StationView {
             state: self.state(now),
             permit: self.lock.permit(),

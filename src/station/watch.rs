@@ -70,6 +70,7 @@ impl Station {
     pub(super) fn on_camera(&mut self, now: Instant, lost: bool, actions: &mut Vec<Action>) {
         if !lost {
             self.watch.camera_lost_at = None;
+            self.frames.restarted();
             self.lock.clear(AlarmKind::CameraLost, now, actions);
         } else if self.watch.camera_lost_at.is_none() {
             self.watch.camera_lost_at = Some(now);

@@ -47,6 +47,7 @@ pub(crate) struct Rig {
     pub slipped: i64,
     pub actuator_works: bool,
     sequence: u32,
+    odd_frames: u64,
     pulses: BTreeMap<PulseId, (PulsePlan, bool)>,
     /// When the reject acts on the belt: (from, to).
     acting: Vec<(i64, Option<i64>)>,
@@ -95,6 +96,7 @@ impl Rig {
             slipped: 0,
             actuator_works: true,
             sequence: 0,
+            odd_frames: 0,
             pulses: BTreeMap::new(),
             acting: Vec::new(),
             later: Vec::new(),
@@ -228,7 +230,7 @@ impl Rig {
         }
     }
 
-    /// What lies in the middle of the reject while it acts leaves the belt.
+    /// What lies in the middle of the reject, 2 mm at least, while it acts leaves the belt.
     fn reject(&mut self) {
         let (now, works) = (self.now, self.actuator_works);
         let acts = self
@@ -237,7 +239,7 @@ impl Rig {
             .any(|(from, to)| *from <= now && to.is_none_or(|to| now < to));
         let here = self.position - self.config.reject.distance.as_micrometres();
         for thing in self.things.iter_mut().filter(|thing| !thing.removed) {
-            let under = thing.zero <= here && here <= thing.zero + thing.length;
+            let under = thing.zero + 2_000 <= here && here <= thing.zero + thing.length;
             if acts && works && under {
                 thing.removed = true;
                 let edge = |active, at| {
@@ -343,7 +345,8 @@ impl Rig {
 
     /// A frame out of nowhere; `back` 0 repeats the last sequence number.
     pub fn odd_frame(&mut self, back: u32, x: u16, cut: bool) {
-        let frame = FrameId(1_000_000 + self.now as u64 * 8 + self.released.len() as u64);
+        self.odd_frames += 1;
+        let frame = FrameId(1_000_000 + self.odd_frames);
         let blob = Blob {
             x,
             y: 300,
