@@ -20,7 +20,7 @@ const DELIVERY: Micros = Micros::from_millis(5);
 const UNMEANT: Micros = Micros::from_millis(5);
 
 impl Station {
-    /// Commands act `lag_on` later; from here on the reject acts in position.
+    /// What the output process says about a pulse.
     pub(super) fn on_pulse(
         &mut self,
         now: Instant,
@@ -69,10 +69,7 @@ impl Station {
         }));
         self.strike(now, &pulse, Some(off));
         self.schedule.remove(id);
-        let before = self.ledger.parts().iter().any(|part| part.missed);
-        schedule::miss(&mut self.ledger, id);
-        let missed = !before && self.ledger.parts().iter().any(|part| part.missed);
-        if pulse.clipped || missed {
+        if schedule::miss(&mut self.ledger, id) || pulse.clipped {
             self.alarm(AlarmKind::PulseFault, now, actions);
         }
     }

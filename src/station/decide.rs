@@ -131,7 +131,9 @@ impl Station {
         });
         if will_reject {
             self.last.reject = self.last.part;
-            self.plan_reject(now, index);
+            #[cfg(test)]
+            self.planted_arrival(now, index);
+            self.plan_reject(index);
         }
         if late {
             self.ledger.counts.late += 1;
@@ -141,13 +143,7 @@ impl Station {
     }
 
     /// Planned from the trigger's position, whenever the verdict came (invariant 2).
-    fn plan_reject(&mut self, now: Instant, index: usize) {
-        #[cfg(test)]
-        if self.bug(super::PlantedBug::FireFromArrival) {
-            let seen_at = self.config.cameras[0].distance;
-            self.ledger.parts_mut()[index].arrival = Some(self.belt.position_at(now) + -seen_at);
-        }
-        let _ = now;
+    fn plan_reject(&mut self, index: usize) {
         let part = &mut self.ledger.parts_mut()[index];
         let recipe = &self.config.recipes[usize::from(part.recipe.0)];
         let window = schedule::window(part, recipe, &self.config.reject);

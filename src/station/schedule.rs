@@ -521,13 +521,14 @@ fn relabel(ledger: &mut Ledger, from: PulseId, into: PulseId, actions: &mut Vec<
     }
 }
 
-/// The parts of this pulse that it had not reached stay on the belt.
-pub fn miss(ledger: &mut Ledger, id: PulseId) {
-    for part in ledger
-        .parts_mut()
-        .iter_mut()
-        .filter(|part| part.pulse == Some(id) && part.struck.is_none())
-    {
-        part.missed = true;
+/// The parts of this pulse that it had not reached stay on the belt. True if there are any.
+pub fn miss(ledger: &mut Ledger, id: PulseId) -> bool {
+    let mut any = false;
+    for part in ledger.parts_mut() {
+        if part.pulse == Some(id) && part.struck.is_none() {
+            part.missed = true;
+            any = true;
+        }
     }
+    any
 }

@@ -201,4 +201,12 @@ impl Station {
         };
         (id, recipe)
     }
+
+    #[cfg(test)]
+    pub(super) fn planted_arrival(&mut self, now: Instant, index: usize) {
+        if self.bug(super::PlantedBug::FireFromArrival) {
+            let seen_at = self.config.cameras[0].distance;
+            self.ledger.parts_mut()[index].arrival = Some(self.belt.position_at(now) + -seen_at);
+        }
+    }
 }
