@@ -1,10 +1,10 @@
 //! `elek man [SUBCOMMAND]`
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Command;
 use clap_mangen::Man;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -18,46 +18,25 @@ pub struct Args {
 
 /// Prints or writes manual pages for `command`, the whole command line of elek.
 pub fn run(args: Args, mut command: Command) -> Result<ExitCode> {
-    command.build();
     if let Some(folder) = &args.all {
-        write_all(folder, &command)?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        clap_mangen::generate_to(command, folder)
+            .with_context(|| format!("cannot write pages to {}", folder.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Gives the subcommands their full names.
+    command.build();
     let command = match &args.subcommand {
         None => command,
         Some(name) => match command.find_subcommand(name) {
-            Some(found) => named(&command, found),
+            Some(found) => found.clone(),
             None => bail!("there is no subcommand `{name}`; `elek --help` lists them"),
         },
     };
-    std::io::stdout().write_all(&page(command)?)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn write_all(folder: &Path, command: &Command) -> Result<()> {
-    use anyhow::Context;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let pages = command
-        .get_subcommands()
-        .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
-    for page_of in pages.map(|sub| named(command, sub)).chain([command.clone()]) {
-        let path = folder.join(format!("{}.1", page_of.get_name()));
-        std::fs::write(&path, page(page_of)?).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// A subcommand under the name of its page: `elek-run`.
-fn named(command: &Command, sub: &Command) -> Command {
-    let name = format!("{}-{}", command.get_name(), sub.get_name());
-    let spoken = format!("{} {}", command.get_name(), sub.get_name());
-    sub.clone().name(name).bin_name(spoken)
-}
-
-fn page(command: Command) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     Man::new(command).render(&mut page)?;
-    Ok(page)
+    std::io::stdout().write_all(&page)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

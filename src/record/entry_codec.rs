@@ -20,6 +20,8 @@ pub enum Line {
     /// The process ended on purpose, with everything on record.
     Closed {
         at: Instant,
+        /// The reservation at that time. While it is still the one in force, nobody has used a number since.
+        reserved_until: PartId,
     },
 }
 
@@ -210,8 +212,8 @@ pub fn encode(line: &Line) -> [u8; LINE_BYTES] {
                 .u64(opened.lost);
             out.bool(opened.power_loss);
         }
-        Line::Closed { at } => {
-            out.u8(101).time(*at);
+        Line::Closed { at, reserved_until } => {
+            out.u8(101).time(*at).u64(reserved_until.0);
         }
     }
     out.bytes
@@ -266,7 +268,12 @@ pub fn decode(bytes: &[u8; LINE_BYTES]) -> Option<Line> {
             at: from.time()?,
         },
         100 => return opened_in(&mut from).map(Line::Opened),
-        101 => return Some(Line::Closed { at: from.time()? }),
+        101 => {
+            return Some(Line::Closed {
+                at: from.time()?,
+                reserved_until: PartId(from.u64()?),
+            });
+        }
         _ => return None,
     };
     Some(Line::Entry(entry))
@@ -488,7 +495,8 @@ pub(crate) mod tests {
                 power_loss: power,
             })
         });
-        prop_oneof![8 => entry.prop_map(Line::Entry), 1 => opened, 1 => time().prop_map(|at| Line::Closed { at })]
+        let closed = (time(), part()).prop_map(|(at, reserved_until)| Line::Closed { at, reserved_until });
+        prop_oneof![8 => entry.prop_map(Line::Entry), 1 => opened, 1 => closed]
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! What is wrong with the record, told to the core once when it begins and once when it ends.
 
 use crate::station::event::Trouble;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Told of each trouble and of its end; must not block.
@@ -43,6 +43,7 @@ impl Source {
 pub struct Health {
     present: Mutex<[bool; SOURCES]>,
     tell: OnTrouble,
+    muted: AtomicBool,
     pictures_written: AtomicU64,
     pictures_lost: AtomicU64,
     pictures_dropped: AtomicU64,
@@ -53,6 +54,7 @@ impl Health {
         Arc::new(Health {
             present: Mutex::default(),
             tell,
+            muted: AtomicBool::new(false),
             pictures_written: AtomicU64::new(0),
             pictures_lost: AtomicU64::new(0),
             pictures_dropped: AtomicU64::new(0),
@@ -88,10 +90,15 @@ impl Health {
         all[source as usize] = present;
         let after = of_kind(&all);
         // Told under the lock, so that a begin and an end never change places.
-        if before != after {
+        if before != after && !self.muted.load(Ordering::Relaxed) {
             (self.tell)(source.trouble(), after);
         }
         true
+    }
+
+    /// Nobody listens any more: the core is waiting for the record's threads to end.
+    pub(super) fn mute(&self) {
+        self.muted.store(true, Ordering::Relaxed);
     }
 
     pub fn is_failing(&self, source: Source) -> bool {

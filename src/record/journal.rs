@@ -342,7 +342,7 @@ fn write_line(tx: &Transaction<'_>, run: i64, record: &Record, at: &mut Standing
             at.last_part = at.last_part.max(PartId(opened.next_part.0.saturating_sub(1)));
             event(tx, run, record.sequence, "opened", None, opened.at)
         }
-        Line::Closed { at } => {
+        Line::Closed { at, .. } => {
             tx.execute(
                 "UPDATE runs SET ended_ms = ?1 WHERE run = ?2",
                 params![system::wall_ms(), run],

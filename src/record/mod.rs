@@ -47,7 +47,7 @@ pub mod system;
 pub use entry_codec::{Line, Opened};
 pub use journal::{Journal, JournalError};
 pub use pictures::{Picture, Square};
-pub use recorder::{Finished, Hooks, Recorder};
+pub use recorder::{About, Finished, Hooks, Recorder};
 pub use ring::{OpenError, Options, Ring, RingError};
 pub use ring_file::Record;
 pub use summary::{Span, Summary};

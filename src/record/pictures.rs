@@ -243,3 +243,104 @@ fn remove_unfinished(folder: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::station::event::Reason;
+
+    fn record(rejected: Keep, passed: Keep) -> Record {
+        Record {
+            path: PathBuf::new(),
+            rejected,
+            passed,
+            keep_free_percent: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_depends_on_the_verdict_and_the_number() {
+        let record = record(Keep::All, Keep::OneIn(3));
+        let kept = |part, verdict: &Verdict, rejected| wanted(&record, true, PartId(part), verdict, rejected);
+        let reject = Verdict::Reject(Reason {
+            rule: 0,
+            measured: 1.0,
+        });
+        assert!((1..10).all(|part| kept(part, &reject, true)));
+        let passed: Vec<u64> = (1..10)
+            .filter(|part| kept(*part, &Verdict::Pass, false))
+            .collect();
+        assert_eq!(passed, [3, 6, 9]);
+        assert!(
+            (1..10).all(|part| kept(part, &Verdict::Unsure, false)),
+            "doubtful parts are always of interest"
+        );
+        assert!(!wanted(
+            &self::record(Keep::None, Keep::None),
+            false,
+            PartId(3),
+            &Verdict::Unsure,
+            true
+        ));
+    }
+
+    #[test]
+    fn the_input_of_the_model_is_kept_exactly_and_temporary_files_do_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let rgb: Vec<u8> = (0..48 * 48 * 3u32).map(|i| (i * 31 % 256) as u8).collect();
+        let square = Square {
+            side: 48,
+            rgb: rgb.clone(),
+        };
+        let picture = Picture {
+            part: PartId(42),
+            rejected: true,
+            keep: true,
+            words: "dent 0.8, limit 0.5".into(),
+            classify: Some(square.clone()),
+            segment: Some(square),
+            mask: vec![0; 48 * 48],
+            ..Picture::default()
+        };
+        let day = dir.path().join(system::date(system::wall_ms()));
+        std::fs::create_dir_all(&day).unwrap();
+        std::fs::write(day.join(".new-000000000041-reject.png"), "half a picture").unwrap();
+        remove_unfinished(dir.path());
+        write(dir.path(), &picture, annotate(&picture).as_ref()).unwrap();
+        let day = std::fs::read_dir(dir.path())
+            .unwrap()
+            .last()
+            .unwrap()
+            .unwrap()
+            .path();
+        let mut names: Vec<_> = std::fs::read_dir(&day)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        let stem = "000000000042-reject";
+        assert_eq!(
+            names,
+            [
+                format!("{stem}.classify.png"),
+                format!("{stem}.png"),
+                format!("{stem}.segment.png")
+            ]
+        );
+        for what in ["classify", "segment"] {
+            let read = image::open(day.join(format!("{stem}.{what}.png"))).unwrap();
+            assert_eq!(read.into_rgb8().into_raw(), rgb);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pictures");
+        std::fs::write(&file, "in the way").unwrap();
+        assert!(write(&file, &Picture::default(), None).is_err());
+        let failed = whole(dir.path(), "a.png", |_| Err(io::Error::other("no")));
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

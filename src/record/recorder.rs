@@ -10,7 +10,7 @@ use super::pictures::{Picture, PictureThread, Thumbnails};
 use super::ring::{BLOCK_OF_NUMBERS, Ring};
 use super::ring_file::{Record, RingFile};
 use super::system;
-use crate::config::Config;
+use crate::config::{self, Config, Recipe};
 use crate::units::PartId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::path::PathBuf;
@@ -43,6 +43,15 @@ pub struct Hooks {
     pub thumbnail: Thumbnails,
 }
 
+/// What of the configuration the record needs.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub station: String,
+    /// Name and `reject_if` of each recipe, in the order of their ids.
+    pub recipes: Vec<(String, Vec<String>)>,
+    pub record: config::Record,
+}
+
 /// Background threads of the record; dropping it ends them.
 pub struct Recorder {
     health: Arc<Health>,
@@ -64,17 +73,35 @@ pub struct Finished {
 impl Recorder {
     /// Starts the threads on an open ring.
     pub fn spawn(config: &Config, ring: &Ring, hooks: Hooks) -> Result<Recorder, JournalError> {
-        let mut journal = Journal::open(ring.dir())?;
-        let recipes = config.recipes.iter().map(|recipe| {
-            let rules: Vec<&str> = recipe
+        let recipe = |recipe: &Arc<Recipe>| {
+            let rules = recipe
                 .rules
                 .reject_if
                 .iter()
-                .map(|rule| rule.text.as_str())
+                .map(|rule| rule.text.clone())
                 .collect();
-            (recipe.name.as_str(), serde_json::json!(rules).to_string())
-        });
-        journal.describe_run(&config.station.id, recipes)?;
+            (recipe.name.clone(), rules)
+        };
+        let recipes = config.recipes.iter().map(recipe).collect();
+        Recorder::spawn_for(
+            About {
+                station: config.station.id.clone(),
+                recipes,
+                record: config.record.clone(),
+            },
+            ring,
+            hooks,
+        )
+    }
+
+    /// As [`Recorder::spawn`], without a whole configuration.
+    pub fn spawn_for(about: About, ring: &Ring, hooks: Hooks) -> Result<Recorder, JournalError> {
+        let mut journal = Journal::open(ring.dir())?;
+        let rules = |rules: &Vec<String>| serde_json::json!(rules).to_string();
+        journal.describe_run(
+            &about.station,
+            about.recipes.iter().map(|(name, of)| (name.as_str(), rules(of))),
+        )?;
         let health = Health::new(hooks.trouble);
         let (stop, stopped) = bounded(0);
         let (pictures, waiting) = bounded(PICTURES_WAITING);
@@ -94,7 +121,7 @@ impl Recorder {
             dir: ring.dir().into(),
         };
         recorder.thread("journal", move || writer.run(journal, &stopped));
-        let thread = PictureThread::new(ring.dir(), &config.record, health, hooks.thumbnail);
+        let thread = PictureThread::new(ring.dir(), &about.record, health, hooks.thumbnail);
         recorder.thread("pictures", move || thread.run(&waiting));
         Ok(recorder)
     }
@@ -140,6 +167,7 @@ impl Recorder {
     }
 
     fn end_threads(&mut self) {
+        self.health.mute();
         self.pictures = None;
         self.stop = None;
         for thread in self.threads.drain(..) {
@@ -319,5 +347,141 @@ impl JournalThread {
         } else if behind < capacity / 2 {
             self.health.works(Source::Backlog);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pictures::{self, Square};
+    use super::*;
+    use crate::config::Keep;
+    use crate::record::ring::tests::{ended, judged, seen};
+    use crate::record::{Options, Span};
+    use crate::station::event::{Counts, Fate};
+    use crate::status::Thumbnail;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    fn spawn(dir: &Path, ring: &Ring, thumbnails: &Arc<Mutex<Vec<(PartId, Arc<Thumbnail>)>>>) -> Recorder {
+        let record = config::Record {
+            path: dir.into(),
+            rejected: Keep::All,
+            passed: Keep::None,
+            keep_free_percent: 0,
+        };
+        let recipes = vec![("cap".to_owned(), vec!["scratch >= 0.6".to_owned()])];
+        let log = Arc::clone(thumbnails);
+        let hooks = Hooks {
+            trouble: Box::new(|trouble, present| panic!("{trouble:?} {present}")),
+            thumbnail: Box::new(move |part, picture| log.lock().unwrap().push((part, picture))),
+        };
+        Recorder::spawn_for(
+            About {
+                station: "L3".into(),
+                recipes,
+                record,
+            },
+            ring,
+            hooks,
+        )
+        .unwrap()
+    }
+
+    fn picture(part: u64, rejected: bool, keep: bool) -> Box<Picture> {
+        let square = Square {
+            side: 32,
+            rgb: vec![90; 32 * 32 * 3],
+        };
+        Box::new(Picture {
+            part: PartId(part),
+            rejected,
+            keep,
+            classify: Some(square),
+            ..Picture::default()
+        })
+    }
+
+    #[test]
+    fn a_run_ends_with_everything_in_the_journal_and_the_next_one_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            capacity: 4_096,
+            ..Options::default()
+        };
+        let (mut ring, resume) = Ring::open_with(dir.path(), options).unwrap();
+        let thumbnails = Arc::default();
+        let mut recorder = spawn(dir.path(), &ring, &thumbnails);
+        let first = resume.next_part.0;
+        for part in first..first + 100 {
+            ring.append(&seen(part)).unwrap();
+            ring.append(&judged(part, false)).unwrap();
+            let fate = if part % 10 == 0 {
+                Fate::Confirmed
+            } else {
+                Fate::Passed { verified: true }
+            };
+            ring.append(&ended(part, fate)).unwrap();
+        }
+        recorder.picture(picture(first, true, true));
+        recorder.picture(picture(first + 1, true, false));
+        recorder.picture(picture(first + 2, false, true));
+        let finished = recorder.finish(&mut ring);
+        assert_eq!(
+            finished,
+            Finished {
+                left_in_ring: 0,
+                pictures_written: 2,
+                pictures_lost: 0
+            }
+        );
+        let shown: Vec<_> = thumbnails
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(part, _)| part.0)
+            .collect();
+        assert_eq!(
+            shown,
+            [first, first + 1],
+            "each rejected part is shown, kept or not"
+        );
+        let expected = Counts {
+            seen: 100,
+            confirmed: 10,
+            passed: 90,
+            ..Counts::default()
+        };
+        let summary = Journal::summary(dir.path(), Span::LastRun).unwrap();
+        assert_eq!(
+            (summary.counts, summary.station.as_deref(), summary.runs),
+            (expected, Some("L3"), 1)
+        );
+        assert_eq!(
+            std::fs::read_dir(pictures::folder(dir.path())).unwrap().count(),
+            1
+        );
+        drop(ring);
+        let (_, resume) = Ring::open_with(dir.path(), options).unwrap();
+        assert_eq!(
+            (resume.counts, resume.unaccounted, resume.next_part.0),
+            (expected, 0, first + 100)
+        );
+    }
+
+    #[test]
+    fn reservations_run_ahead_of_the_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut ring, resume) = Ring::open_with(dir.path(), Options::default()).unwrap();
+        let _recorder = spawn(dir.path(), &ring, &Arc::default());
+        // Ten times what was reserved at the start; waits where a line would be far slower.
+        let mut waits = 0;
+        for part in resume.next_part.0..resume.next_part.0 + 20 * BLOCK_OF_NUMBERS {
+            while ring.append(&seen(part)).is_err() {
+                waits += 1;
+                assert!(waits < 60_000, "nothing is reserved");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        assert_eq!(ring.counts().seen, 20 * BLOCK_OF_NUMBERS);
     }
 }

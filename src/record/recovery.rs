@@ -84,12 +84,17 @@ pub fn recover(journal: &JournalState, found: &Found, at: Instant) -> Recovery {
     let numbers = last_part.0 + 1..=last_known.0;
     let lost_numbers = (lost > 0 && last_known.0 - last_part.0 == lost).then_some(numbers);
 
-    let clean = records
-        .last()
-        .is_none_or(|record| matches!(record.line, Line::Closed { .. }));
-    let power_loss = found.rebooted && !clean;
     let reserved_until = found.reserved_until.max(journal.reserved_until);
-    let next_part = PartId(reserved_until.0.max(last_known.0 + 1));
+    let closed = records.last().and_then(|record| match record.line {
+        Line::Closed { reserved_until, .. } if record.sequence >= journal.sequence => Some(reserved_until),
+        _ => None,
+    });
+    let power_loss = found.rebooted && closed.is_none() && !records.is_empty();
+    // After a clean end the numbers go on without a gap, unless somebody reserved more since.
+    let next_part = match closed {
+        Some(reserved) if reserved >= reserved_until => PartId(last_known.0 + 1),
+        _ => PartId(reserved_until.0.max(last_known.0 + 1)),
+    };
     let skipped =
         (power_loss && last_known.0 + 1 < reserved_until.0).then(|| last_known.0 + 1..=reserved_until.0 - 1);
 

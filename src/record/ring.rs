@@ -185,8 +185,14 @@ impl Ring {
     pub(super) fn close(&mut self, at: Instant) {
         if self.sequence - self.file.journaled() < self.file.capacity() {
             self.sequence += 1;
-            self.file
-                .write(self.sequence, &self.counts, &encode(&Line::Closed { at }));
+            self.file.write(
+                self.sequence,
+                &self.counts,
+                &encode(&Line::Closed {
+                    at,
+                    reserved_until: self.file.reserved_until(),
+                }),
+            );
         }
     }
 
@@ -213,4 +219,4 @@ impl Ring {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

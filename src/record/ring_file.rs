@@ -359,12 +359,18 @@ fn read_header(mut file: &File) -> io::Result<Header> {
 /// and not in the middle of a shift. It appears under its name when it is whole.
 fn create(dir: &Path, path: &Path, capacity: u64) -> io::Result<File> {
     let temp = dir.join("ring.new");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&temp)?;
+    let made = fill(&temp, capacity).and_then(|()| std::fs::rename(&temp, path));
+    if let Err(error) = made {
+        // What was begun must not keep the disk full.
+        let _ = std::fs::remove_file(&temp);
+        return Err(error);
+    }
+    File::open(dir)?.sync_all()?;
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+fn fill(temp: &Path, capacity: u64) -> io::Result<()> {
+    let mut file = File::create(temp)?;
     let id = system::fresh_id();
     let mut head = [MAGIC, VERSION, RECORD_BYTES as u64, capacity, id[0], id[1], 0];
     head[6] = u64::from(words_checksum(&[0, 0], &head[..6]));
@@ -380,10 +386,7 @@ fn create(dir: &Path, path: &Path, capacity: u64) -> io::Result<File> {
         file.write_all(&zeros[..n])?;
         left -= n;
     }
-    file.sync_all()?;
-    std::fs::rename(&temp, path)?;
-    File::open(dir)?.sync_all()?;
-    Ok(OpenOptions::new().read(true).write(true).open(path)?)
+    file.sync_all()
 }
 
 fn array<const N: usize>(slice: &[u8]) -> [u8; N] {

@@ -324,6 +324,8 @@ enum Op {
     /// All that was stored so far reaches the disk.
     WriteBack,
     Kill,
+    /// A clean end and a new start.
+    Close,
     /// The machine goes down: each block of the ring is the newer or the older one, by these bits.
     PowerLoss(u64),
 }
@@ -335,6 +337,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Commit),
         1 => Just(Op::WriteBack),
         1 => Just(Op::Kill),
+        1 => Just(Op::Close),
         1 => any::<u64>().prop_map(Op::PowerLoss),
     ]
 }
@@ -412,6 +415,20 @@ impl Machine {
                 self.ring = None;
                 let resume = self.start();
                 assert_eq!(resume.counts.seen, self.seen, "a kill loses nothing");
+                self.check(&resume);
+            }
+            Op::Close => {
+                let mut ring = self.ring.take().unwrap();
+                commit(&ring);
+                ring.close(Instant::ZERO);
+                let next = ring.last_part.0 + 1;
+                drop(ring);
+                let resume = self.start();
+                assert_eq!(
+                    (resume.counts.seen, resume.next_part.0),
+                    (self.seen, next),
+                    "numbers go on"
+                );
                 self.check(&resume);
             }
             Op::PowerLoss(bits) => self.power_loss(*bits),
