@@ -12,6 +12,7 @@ use super::system::{self, Id};
 use crate::station::Resume;
 use crate::station::event::{Counts, Entry};
 use crate::units::{Instant, PartId};
+use arrayvec::ArrayVec;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub const BLOCK_OF_NUMBERS: u64 = 256;
 /// Room that only parts already on the belt may use: no new part is taken when the
 /// journal is this close to a full lap behind.
 const ROOM_FOR_ENDS: u64 = 1_024;
+/// As many parts as any belt carries at a time.
+const REFUSED_MAX: usize = 256;
 
 /// Why an entry is not on record. Each of them means: the station cannot vouch for
 /// what it does, so the permit goes off.
@@ -31,6 +34,8 @@ pub enum RingError {
     NumberReused { part: PartId, last: PartId },
     #[error("the ring is full: the journal is {behind} entries behind, see the alarm about the record")]
     Full { behind: u64 },
+    #[error("part {0} has no record, so it has no end either: {1} parts are not on record since start")]
+    NeverSeen(PartId, u64),
     #[error("a part ended that was not on the belt")]
     Unbalanced,
 }
@@ -75,6 +80,10 @@ pub struct Ring {
     counts: Counts,
     sequence: u64,
     last_part: PartId,
+    /// Parts that were refused and have not ended yet; their ends must not be booked on others.
+    refused: ArrayVec<PartId, REFUSED_MAX>,
+    /// Parts refused since start.
+    unrecorded: u64,
     recovery: Recovery,
     _lock: PathLock,
 }
@@ -120,6 +129,8 @@ impl Ring {
             last_part: PartId(recovery.resume.next_part.0 - 1),
             file: Arc::new(file),
             dir: dir.to_owned(),
+            refused: ArrayVec::new(),
+            unrecorded: 0,
             recovery: recovery.clone(),
             _lock: lock,
         };
@@ -132,7 +143,27 @@ impl Ring {
     }
 
     /// Puts an entry on record. When it returns, a kill of this process no longer loses it.
+    ///
+    /// A part whose `Seen` was refused is not on record at all: its end is refused too.
     pub fn append(&mut self, entry: &Entry) -> Result<(), RingError> {
+        if let Entry::Ended { part, .. } = entry
+            && let Some(index) = self.refused.iter().position(|refused| refused == part)
+        {
+            self.refused.swap_remove(index);
+            return Err(RingError::NeverSeen(*part, self.unrecorded));
+        }
+        let result = self.append_checked(entry);
+        if let (Err(RingError::NotReserved(part)), _)
+        | (Err(RingError::Full { .. }), Entry::Seen { part, .. }) = (&result, entry)
+        {
+            self.unrecorded += 1;
+            // With the permit off only the coasting parts can come here, far fewer than there is room.
+            let _ = self.refused.try_push(*part);
+        }
+        result
+    }
+
+    fn append_checked(&mut self, entry: &Entry) -> Result<(), RingError> {
         let behind = self.sequence - self.file.journaled();
         let mut room = self.file.capacity();
         let mut last_part = self.last_part;
