@@ -112,6 +112,18 @@ impl Station {
         );
     }
 
+    /// The pictures fail as the journal does, each in its own time.
+    fn until_a_picture_is_lost(&mut self) {
+        for _ in 0..6_000 {
+            if self.recorder.health().pictures_lost() > 0 {
+                return;
+            }
+            self.part();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("every picture was written");
+    }
+
     fn finish(mut self) {
         let finished = self.recorder.finish(&mut self.ring);
         assert_eq!(finished.left_in_ring, 0);
@@ -167,9 +179,7 @@ fn limited_child() {
     )
     .unwrap();
     station.until(Trouble::Record, true);
-    for _ in 0..20 {
-        station.part();
-    }
+    station.until_a_picture_is_lost();
     setrlimit(Resource::Fsize, free).unwrap();
     station.until(Trouble::Record, false);
     station.finish();
@@ -195,9 +205,7 @@ fn full_child() {
         &mut std::fs::File::create(&filler).unwrap(),
     );
     station.until(Trouble::Record, true);
-    for _ in 0..20 {
-        station.part();
-    }
+    station.until_a_picture_is_lost();
     std::fs::remove_file(&filler).unwrap();
     station.until(Trouble::Record, false);
     station.finish();

@@ -52,7 +52,7 @@ fn child() {
         let mut message = [letter; 9];
         message[1..].copy_from_slice(&part.to_le_bytes());
         // The parent's socket came as standard input. When the parent is gone, so are we.
-        if rustix::io::write(rustix::stdio::stdin(), &message) != Ok(9) {
+        if rustix::io::write(std::io::stdin(), &message) != Ok(9) {
             std::process::exit(1);
         }
     };
