@@ -298,6 +298,10 @@ impl Station {
                 (None, false) => None,
             };
         }
+        // A good part in the way: its fall would otherwise be taken for a neighbour's.
+        if part.struck.is_some() && !chute_settled {
+            return None;
+        }
         Some(match (part.struck, watched) {
             (Some(_), _) => Fate::Collateral,
             (None, true) => Fate::Unaccounted(Unaccounted::Missing),

@@ -169,6 +169,19 @@ fn a_good_part_in_the_way_is_a_collateral_reject() {
 }
 
 #[test]
+fn a_collateral_reject_explains_its_fall_also_without_a_passed_eye() {
+    let mut config = testing::config();
+    config.verify.passed = None;
+    let mut rig = Rig::with(config);
+    rig.lay(50, false);
+    rig.lay(50, true);
+    rig.things[1].zero += 28_500;
+    rig.run(1_600);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed), (2, Fate::Collateral)]);
+    assert!(!rig.entries().any(|e| matches!(e, Entry::Stray { .. })));
+}
+
+#[test]
 fn a_stuck_actuator_is_an_escape_and_stops_the_belt() {
     let mut rig = Rig::new();
     rig.actuator_works = false;
@@ -219,6 +232,37 @@ fn a_standing_belt_takes_the_pulse_back_and_a_running_one_plans_it_again() {
     assert_eq!(rig.counts().in_flight, 1);
     rig.speed = 500_000;
     rig.run(700);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+}
+
+#[test]
+fn a_belt_that_stops_under_the_reject_ends_in_a_told_fault_not_a_silent_cut() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(960); // on since 1,035 ms
+    rig.speed = 0;
+    rig.run(300);
+    assert_eq!(rig.alarms(), [], "held, as long as the line may be on");
+    rig.run(300);
+    assert_eq!(rig.alarms(), [AlarmKind::PulseFault]);
+    assert!(!rig.permit());
+    let Some(Entry::Fired { actual_on, actual_off, .. }) =
+        rig.entries().find(|e| matches!(e, Entry::Fired { .. }))
+    else {
+        panic!("not fired");
+    };
+    close(*actual_off, actual_on.as_micros() + 400_000);
+}
+
+#[test]
+fn a_pulse_is_never_shorter_than_the_recipe_says() {
+    let mut config = testing::config();
+    Arc::make_mut(&mut config.recipes[0]).pulse_min = Micros::from_millis(100);
+    let mut rig = Rig::with(config);
+    rig.lay(50, false);
+    rig.run(1_500);
+    let last = *rig.fires().last().unwrap();
+    assert_eq!(last.off_at.since(last.on_at), Micros::from_millis(100));
     assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
 }
 
