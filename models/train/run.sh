@@ -24,8 +24,5 @@ render val 600 2002 640 480
 render test 2000 3003 640 480
 
 python=$work/venv/bin/python
-# In two rounds: the second, slower one starts where the first ended.
-mkdir -p "$work/first"
-"$python" models/train/train.py "$work" "$work/first" --unet-steps 600 --tail-steps 1
-"$python" models/train/train.py "$work" "$work/out" --start "$work/first/unet.pt" --unet-steps 400 --tail-steps 240
+"$python" models/train/train.py "$work" "$work/out"
 "$python" models/train/export.py "$work" "$work/out" models

@@ -55,18 +55,14 @@ class Average:
                 self.state[k].copy_(v)
 
 
-def train_unet(data, val, steps, start_from=None):
+def train_unet(data, val, steps):
     x, m, _ = data
     rng = np.random.RandomState(0)
     net = UNet().to(memory_format=torch.channels_last)
-    pace = 1.0
-    if start_from:
-        net.load_state_dict(torch.load(start_from))
-        rng, pace = np.random.RandomState(2), 0.5
     decoder = [p for k in (net.d3, net.d2, net.d1, net.out) for p in k.parameters()]
     encoder = [p for b in net.encoder.blocks[FROZEN_BLOCKS:] for p in b.parameters()]
     opt = torch.optim.AdamW([{"params": encoder}, {"params": decoder}], weight_decay=1e-2)
-    sched = torch.optim.lr_scheduler.OneCycleLR(opt, [8e-4 * pace, 4e-3 * pace], total_steps=steps, pct_start=0.15)
+    sched = torch.optim.lr_scheduler.OneCycleLR(opt, [8e-4, 4e-3], total_steps=steps, pct_start=0.15)
     average, start = Average(net, 0.98), time.time()
     net.train()
     net.encoder.eval()  # no drop-connect: it is there to slow overfitting, and no picture comes often
@@ -149,9 +145,8 @@ if __name__ == "__main__":
     a = argparse.ArgumentParser()
     a.add_argument("sets")
     a.add_argument("out")
-    a.add_argument("--start", help="a unet.pt to go on from")
     a.add_argument("--unet-steps", type=int, default=600)
-    a.add_argument("--tail-steps", type=int, default=200)
+    a.add_argument("--tail-steps", type=int, default=170)
     a.add_argument("--threads", type=int, default=1)
     a = a.parse_args()
     torch.manual_seed(0)
@@ -166,7 +161,7 @@ if __name__ == "__main__":
         unet.load_state_dict(torch.load(path))
         unet.eval()
     else:
-        unet = train_unet(data, val, a.unet_steps, a.start)
+        unet = train_unet(data, val, a.unet_steps)
         torch.save(unet.state_dict(), path)
     tail = train_classifier(unet.encoder, data, val, a.tail_steps)
     torch.save(tail.state_dict(), os.path.join(a.out, "tail.pt"))
