@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes models/*.onnx and models/manifest.toml: renders, trains, exports, quantizes, measures.
-# About 40 minutes on two cores, 4 GB of memory, 6 GB of disk in target/models.
+# About 25 minutes on one free core, 4 GB of memory, 5 GB of disk in target/models.
 set -eu
 cd "$(dirname "$0")/../.."
 work=${WORK:-target/models}
@@ -21,7 +21,7 @@ render() { [ -e "$work/$1/labels.csv" ] || "$elek" simulate --render "$work/$1" 
 # Cut close for learning; as the camera sees them for measuring.
 render train 6000 1001 352 352
 render val 600 2002 640 480
-render test 2000 3003 640 480
+render test 1000 3003 640 480
 
 python=$work/venv/bin/python
 "$python" models/train/train.py "$work" "$work/out"
