@@ -55,15 +55,21 @@ pub fn check_file(path: &Path, soc: Option<arithmetic::Soc>) -> Checked {
 pub fn schema_of(path: &Path) -> Result<(), Report> {
     let name = path.display().to_string();
     let text = read(path).map_err(|problem| Report::new(&name, "", vec![*problem]))?;
-    let (tree, errors) = DeTable::parse_recoverable(&text);
+    let text = without_mark(&text);
+    let (tree, errors) = DeTable::parse_recoverable(text);
     let problems = Problems::default();
     validate::schema_alone(Section::root(tree.get_ref(), &problems));
     let mut problems = problems.into_vec();
-    problems.extend(errors.iter().map(|error| syntax_problem(&text, error)));
+    problems.extend(
+        errors
+            .iter()
+            .take(PROBLEMS_MAX)
+            .map(|error| syntax_problem(text, error)),
+    );
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(Report::new(&name, &text, problems))
+        Err(Report::new(&name, text, problems))
     }
 }
 
@@ -75,8 +81,7 @@ pub fn check_text(
     resolve: Resolve<'_>,
     soc: Option<arithmetic::Soc>,
 ) -> Checked {
-    // An editor's byte order mark is no part of the text.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let (tree, errors) = DeTable::parse_recoverable(text);
     let tree = tree.into_inner();
     if errors.is_empty() && tree.is_empty() {
@@ -116,6 +121,11 @@ pub fn check_text(
         _ => Err(Report::new(name, text, problems)),
     };
     Checked { config, findings }
+}
+
+/// An editor's byte order mark is no part of the text.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn as_problem(finding: &Finding, tree: &DeTable<'_>) -> Problem {

@@ -27,11 +27,11 @@ fn resolve(base: &Path, model: &str, pinned: Option<&str>) -> Result<ModelInfo, 
         macs: Some(macs),
     };
     match model {
-        "builtin:cap-classify" => {
+        "builtin:cap-classify" | "cap.int8.onnx" => {
             let all = labels(&["good", "scratch", "dent", "contamination", "missing"]);
             Ok(info("cap-classify", Task::Classify, all, 389_000_000))
         }
-        "builtin:cap-segment" => {
+        "builtin:cap-segment" | "cap_unet.int8.onnx" => {
             let all = labels(&["scratch", "dent", "contamination", "missing"]);
             Ok(info("cap-segment", Task::Segment, all, 300_000_000))
         }
@@ -95,6 +95,36 @@ fn the_arithmetic_of_the_default() {
         .map(|f| format!("{:?} {}: {}; {}", f.level, f.title, f.numbers, f.words))
         .collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// The file of the design document, on real lines with a real camera.
+#[test]
+fn a_real_line() {
+    let text = include_str!("testdata/real-line.toml");
+    let checked = check_text(text, "elek.toml", Path::new("/etc/elek"), &resolve, None);
+    let config = checked.config.unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.cameras[0].stamp_offset, Micros::new(-9_200));
+    assert_eq!(config.cameras[0].exposure, Micros::new(180));
+    assert!(matches!(config.trigger, Trigger::PhotoEye { ref line, .. } if line.active_low));
+    assert!(matches!(
+        &config.belt.motion,
+        Motion::Encoder {
+            source: EncoderSource::Counter(_),
+            ..
+        }
+    ));
+    assert_eq!(
+        config.verify.bin_full.as_ref().map(|bin| bin.hold),
+        Some(Micros::from_millis(4_000))
+    );
+    assert_eq!(config.record.passed, Keep::OneIn(500));
+    let doubts: Vec<&str> = checked
+        .findings
+        .iter()
+        .filter(|f| f.level == Level::Warn)
+        .map(|f| f.title.as_str())
+        .collect();
+    assert_eq!(doubts, ["gap", "chute window"]);
 }
 
 #[test]
@@ -277,6 +307,13 @@ fn what_cannot_work_is_refused_with_its_numbers() {
         said(&[("decide_within_ms = 350", "decide_within_ms = 900")])
     );
     insta::assert_snapshot!(
+        "deadline_within_the_exposure",
+        said(&[
+            ("decide_within_ms = 350", "decide_within_ms = 20"),
+            ("mm_per_px = 0.12", "readout_ms = 33.0\nmm_per_px = 0.12")
+        ])
+    );
+    insta::assert_snapshot!(
         "reject_before_camera",
         said(&[("distance_mm = 420.0", "distance_mm = 70.0")])
     );
@@ -411,6 +448,13 @@ fn two_recipes() {
     let config = read(&text).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.recipes.len(), 2);
     assert_eq!(config.recipes[1].name, "second");
+    let checked = check_text(&text, "elek.toml", Path::new("/"), &resolve, None);
+    assert!(
+        checked
+            .findings
+            .iter()
+            .any(|f| f.title == "gap" && f.numbers.starts_with("second: "))
+    );
 }
 
 #[test]

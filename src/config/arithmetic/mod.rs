@@ -130,9 +130,15 @@ pub fn check(config: &Config, facts: &Facts) -> Vec<Finding> {
             recipe,
             facts,
         };
+        let first = findings.len();
         timing::recipe(&line, &mut findings);
         picture::recipe(&line, &mut findings);
         network::recipe(&line, &mut findings);
+        if config.recipes.len() > 1 {
+            for finding in &mut findings[first..] {
+                finding.numbers = format!("{}: {}", recipe.name, finding.numbers);
+            }
+        }
     }
     proof(config, &mut findings);
     findings

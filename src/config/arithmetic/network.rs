@@ -4,7 +4,7 @@
 //! int8, nothing lost to memory. The table reproduces the design's figures for
 //! EfficientNet-Lite0 (0.39 GMAC), ResNet50 (4.09) and a U-Net on it (15.1).
 
-use super::{Finding, Line, draft, timing::time_for};
+use super::{Finding, Line, draft, timing::camera_takes, timing::time_for};
 use crate::infer::manifest::ModelInfo;
 use crate::station::judge::Quantity;
 use crate::units::Micros;
@@ -94,7 +94,7 @@ pub(super) fn recipe(line: &Line<'_>, out: &mut Vec<Finding>) {
             "the networks take longer than the parts need to follow each other: the queue only grows",
             advice,
         )
-    } else if total > recipe.decide_within {
+    } else if total + camera_takes(line.camera) > recipe.decide_within {
         finding.error(
             "too heavy for decide_within_ms",
             "no verdict can come in the time the recipe allows",

@@ -2,6 +2,7 @@
 
 use super::super::{BeltAxis, Camera, CameraMode, CameraSource, Config, Crop, Fit, Motion, Recipe, Trigger};
 use super::{Facts, Finding, Line, draft};
+use crate::station::event::BLOBS_MAX;
 use crate::station::judge::{Measure, Quantity, Rule};
 use crate::units::{Length, Micros, Speed};
 
@@ -153,6 +154,11 @@ fn in_view(line: &Line<'_>, out: &mut Vec<Finding>) {
             "too small a view",
             "some parts are never whole in any picture",
             advice,
+        )
+    } else if view.as_mm_f64() / recipe.pitch_min().as_mm_f64() + 1.0 > BLOBS_MAX as f64 {
+        finding.warn(
+            &format!("a picture can show more parts than the {BLOBS_MAX} that are looked at; the smallest are passed over"),
+            "move the camera nearer (smaller mm_per_px), or ask for a larger gap",
         )
     } else if matches!(recipe.crop, Crop::Part { margin } if recipe.part_max + margin + margin > view) {
         finding.warn(

@@ -1,6 +1,6 @@
 //! Belt, trigger, reject and eyes: when things happen and whether there is time for them.
 
-use super::super::{CameraMode, CameraSource, CheckAction, Config, EncoderSource, Motion, Trigger};
+use super::super::{Camera, CameraMode, CameraSource, CheckAction, Config, EncoderSource, Motion, Trigger};
 use super::{Finding, Line, draft};
 use crate::station::SAFETY;
 use crate::units::{Length, Micros, Speed};
@@ -105,6 +105,11 @@ fn time_to_plan(line: &Line<'_>) -> Micros {
     time_for(fastest, way) - config.reject.lag_on - config.reject.lag_spread - SAFETY
 }
 
+/// From mid-exposure until the last row is read out; the transfer comes on top.
+pub(super) fn camera_takes(camera: &Camera) -> Micros {
+    Micros::new(camera.exposure.get() / 2) + camera.readout.unwrap_or(Micros::ZERO)
+}
+
 fn deadline(line: &Line<'_>, out: &mut Vec<Finding>) {
     let (config, recipe) = (line.config, line.recipe);
     let left = time_to_plan(line);
@@ -113,7 +118,14 @@ fn deadline(line: &Line<'_>, out: &mut Vec<Finding>) {
         config.belt.speed_max, recipe.decide_within
     );
     let finding = draft("deadline", line.recipe_key("decide_within_ms"), numbers);
-    out.push(if left <= Micros::ZERO {
+    let camera = camera_takes(line.camera);
+    out.push(if recipe.decide_within <= camera {
+        finding.error(
+            "shorter than the camera takes",
+            &format!("the picture itself is only there {camera} after mid-exposure"),
+            "allow more time, or use a shorter exposure or a camera that is read out faster",
+        )
+    } else if left <= Micros::ZERO {
         finding.error(
             "no time at all",
             "the part is at the reject before its picture is taken",
