@@ -7,6 +7,7 @@
 //! | 2 | wrong arguments or a configuration that cannot be used |
 
 mod ack;
+mod bench;
 mod changeover;
 mod check;
 mod completions;
@@ -56,6 +57,8 @@ enum Command {
     Ack(ack::Args),
     /// Change a running station over to another recipe.
     Changeover(changeover::Args),
+    /// Time the way from frame to verdict on this machine.
+    Bench(bench::Args),
     /// Own the output lines (started by `elek run`, or by systemd).
     Outputs(outputs::Args),
     /// Print completions for a shell.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Ack(args) => ack::run(args),
         Command::Changeover(args) => changeover::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Outputs(args) => outputs::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
