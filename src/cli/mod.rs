@@ -13,7 +13,9 @@ mod check;
 mod completions;
 mod config;
 mod demo;
+mod evaluate;
 mod man;
+mod model;
 mod outputs;
 mod run;
 mod session;
@@ -51,6 +53,10 @@ enum Command {
     Check(check::Args),
     /// Print the default configuration, or bring an old one up to date.
     Config(config::Args),
+    /// Look into a model file.
+    Model(model::Args),
+    /// Run a labelled folder of pictures through the station's pipeline and count what it got wrong.
+    Evaluate(evaluate::Args),
     /// Show what a running station does.
     Status(status::Args),
     /// Acknowledge the alarms of a running station and let the belt run.
@@ -67,6 +73,9 @@ enum Command {
     Man(man::Args),
     /// Render labelled pictures of the simulated line's parts.
     Simulate(simulate::Args),
+    /// Load a model under limits of memory and time (started by elek itself).
+    #[command(hide = true)]
+    ProbeModel(model::ProbeArgs),
 }
 
 /// Parses the arguments, runs the subcommand and reports its error, if any.
@@ -78,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
+        Command::Model(args) => model::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Status(args) => status::run(args),
         Command::Ack(args) => ack::run(args),
         Command::Changeover(args) => changeover::run(args),
@@ -86,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
         Command::Simulate(args) => simulate::run(args),
+        Command::ProbeModel(args) => model::probe(args),
     };
     result.unwrap_or_else(|error| {
         // A reader that went away (`elek status | head`) is no failure to report.
