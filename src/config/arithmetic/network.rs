@@ -6,7 +6,7 @@
 
 use super::{Finding, Line, draft, timing::camera_takes, timing::time_for};
 use crate::infer::manifest::ModelInfo;
-use crate::station::judge::Quantity;
+use crate::station::judge::{Quantity, Rule};
 use crate::units::Micros;
 use clap::ValueEnum;
 
@@ -54,16 +54,11 @@ impl Soc {
 pub(super) fn recipe(line: &Line<'_>, out: &mut Vec<Finding>) {
     let Some(soc) = line.facts.soc else { return };
     let recipe = line.recipe;
-    let rules = recipe.rules.pass_if.iter().chain(&recipe.rules.reject_if);
-    let mask_asked = rules
-        .into_iter()
-        .any(|rule| matches!(rule.quantity, Quantity::Defect { .. }));
-    let segment = recipe.segment.as_deref().filter(|_| mask_asked);
-    let mut total = Micros::ZERO;
-    let mut terms = Vec::new();
-    for (key, model) in [("classify", recipe.classify.as_deref()), ("segment", segment)] {
+    let mut times = [Micros::ZERO; 2];
+    let models = [("classify", &recipe.classify), ("segment", &recipe.segment)];
+    for (time, (key, model)) in times.iter_mut().zip(models) {
         let Some(model) = model else { continue };
-        let Some(bound) = bound(soc, model) else {
+        let Some(macs) = model.macs else {
             let numbers = format!("{} does not state its macs", model.name);
             out.push(draft("network", line.recipe_key(key), numbers).warn(
                 "how long this network takes at least cannot be told",
@@ -71,14 +66,28 @@ pub(super) fn recipe(line: &Line<'_>, out: &mut Vec<Finding>) {
             ));
             return;
         };
-        total += bound;
-        terms.push(format!("{key} {bound}"));
+        *time = soc.bound(macs);
     }
+    let [classify, segment] = times;
+    // A good part has to get past every rule, so one mask rule without an excuse asks for its mask.
+    let rules = || recipe.rules.pass_if.iter().chain(&recipe.rules.reject_if);
+    let asks = |rule: &&Rule| matches!(rule.quantity, Quantity::Defect { .. });
+    let mask_always = rules().filter(asks).any(|rule| rule.unless.is_none());
+    let longest = match rules().any(|rule| asks(&rule)) {
+        true => classify + segment,
+        false => classify,
+    };
+    let usual = if mask_always { longest } else { classify };
     let pitch = time_for(line.config.belt.speed_max, recipe.pitch_min());
+    let when = if mask_always {
+        "every part"
+    } else {
+        "doubtful parts alone"
+    };
     let numbers = format!(
-        "on one {} core at least {} = {total}; a part every {pitch}, decide_within_ms {}",
+        "on one {} core at least classify {classify}, segment {segment} ({when}); a part every {pitch}, \
+         decide_within_ms {}",
         soc.name(),
-        terms.join(" + "),
         recipe.decide_within
     );
     let key = line.recipe_key(if recipe.classify.is_some() {
@@ -88,30 +97,31 @@ pub(super) fn recipe(line: &Line<'_>, out: &mut Vec<Finding>) {
     });
     let finding = draft("network", key, numbers);
     let advice = "use a smaller network or a faster box, slow the belt, or ask for a larger gap";
-    out.push(if total > pitch {
+    out.push(if usual > pitch {
         finding.error(
             "too heavy for this core",
             "the networks take longer than the parts need to follow each other: the queue only grows",
             advice,
         )
-    } else if total + camera_takes(line.camera) > recipe.decide_within {
+    } else if longest + camera_takes(line.camera) > recipe.decide_within {
         finding.error(
             "too heavy for decide_within_ms",
             "no verdict can come in the time the recipe allows",
             advice,
         )
-    } else if total.get() * 2 > pitch.get() {
+    } else if usual.get() * 2 > pitch.get() {
         finding.warn(
             "real networks take two to three times their lower bound, so this will be tight",
+            advice,
+        )
+    } else if longest > pitch {
+        finding.warn(
+            "doubtful parts in a row queue up: with its mask, a part takes longer than its turn",
             advice,
         )
     } else {
         finding.ok("a lower bound: measure with `elek bench` on the box itself")
     });
-}
-
-fn bound(soc: Soc, model: &ModelInfo) -> Option<Micros> {
-    model.macs.map(|macs| soc.bound(macs))
 }
 
 #[cfg(test)]
