@@ -5,7 +5,6 @@
 //! EfficientNet-Lite0 (0.39 GMAC), ResNet50 (4.09) and a U-Net on it (15.1).
 
 use super::{Finding, Line, draft, timing::camera_takes, timing::time_for};
-use crate::infer::manifest::ModelInfo;
 use crate::station::judge::{Quantity, Rule};
 use crate::units::Micros;
 use clap::ValueEnum;
