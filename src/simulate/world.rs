@@ -175,17 +175,12 @@ impl WorldOptions {
             ),
         };
         let pitch = (speed.as_um_per_s() as f64 / parts_per_s.max(0.01)) as i64;
-        let reject = &config.reject;
         let fall = match &config.verify.chute {
-            // Middle of the window, less what the actuator itself takes.
+            // Well inside the window, which counts from the blow.
             Some(c) => {
-                let (low, high) = (c.after_min.get(), c.after_max.get());
-                let lag = reject.lag_on.get();
-                let quarter = (high - low) / 4;
-                (
-                    Micros::new((low + quarter - lag).max(0)),
-                    Micros::new((high - quarter * 2 - lag).max(0)),
-                )
+                let (low, high) = (c.after_min, c.after_max);
+                let quarter = Micros::new(high.get().saturating_sub(low.get()) / 4);
+                (low + quarter, high - quarter)
             }
             None => (Micros::from_millis(40), Micros::from_millis(60)),
         };
@@ -1049,7 +1044,7 @@ mod tests {
                     _ => None,
                 });
                 let (after, c) = (
-                    chute.expect("an edge").since(on),
+                    chute.expect("an edge").since(on + reject.lag_on),
                     line.config.verify.chute.as_ref(),
                 );
                 let c = c.expect("checked above");
