@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::control::{Control, Setup};
 use crate::device::clock::Clock;
 use crate::device::lines::SIMULATED_CHIP;
+use crate::device::realtime::{Priority, raise_priority};
 use crate::device::simchip::{SimChip, SimReader};
 use crate::infer::inspector::Inspector;
 use crate::outputs::link::Link;
@@ -113,7 +114,7 @@ impl Runtime {
         let recipe = Arc::new(AtomicU16::new(config.station.recipe.0));
         let station = Station::new(Arc::clone(&config), resume, now);
         let board = Arc::new(Board::new(publish::first(&config, &station, now)));
-        let recorder = start_recorder(&config, &ring, &messages, &board)?;
+        let recorder = start_recorder(&config, &ring, &messages, &overflow, &board)?;
         let chip = config
             .outputs
             .iter()
@@ -148,7 +149,12 @@ impl Runtime {
             recipe: Arc::clone(&recipe),
             config: Arc::clone(&config),
         };
-        let core = spawn("core", move || core.run())?;
+        let core = spawn("core", move || {
+            if let Err(error) = raise_priority(Priority::Core) {
+                tracing::info!("the core runs without real-time priority: {error}");
+            }
+            core.run()
+        })?;
         Ok(Runtime {
             config,
             messages,
@@ -255,12 +261,13 @@ fn start_recorder(
     config: &Config,
     ring: &Ring,
     messages: &Sender<Message>,
+    overflow: &Arc<Overflow>,
     board: &Arc<Board>,
 ) -> Result<Recorder> {
-    let (to_core, board) = (messages.clone(), Arc::clone(board));
+    let (to_core, lost, board) = (messages.clone(), Arc::clone(overflow), Arc::clone(board));
     let hooks = Hooks {
         trouble: Box::new(move |trouble, present| {
-            let _ = to_core.send(Message::Event(Event::Trouble { trouble, present }));
+            send(&to_core, &lost, Message::Event(Event::Trouble { trouble, present }));
         }),
         thumbnail: Box::new(move |part, thumbnail| board.thumbnail.store(Some(Arc::new((part, thumbnail))))),
     };

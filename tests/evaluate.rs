@@ -54,7 +54,11 @@ decide_within_ms = 350
         models.join("red_mask.onnx"),
         hash("red_mask.onnx"),
     );
-    let text = head.replace("mm_per_px = 0.12", "mm_per_px = 1.0") + &recipe + tail;
+    // Pictures of the fixtures' own size, so that a mask pixel is a pixel of the picture.
+    let head = head
+        .replace("mm_per_px = 0.12", "mm_per_px = 1.0")
+        .replace("width = 640, height = 480", "width = 32, height = 32");
+    let text = head + &recipe + tail;
     let path = folder.join("line.toml");
     std::fs::write(&path, text).unwrap();
     path

@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Threads that run models.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     workers: usize,
     /// Print the summary as JSON.
     #[arg(long)]

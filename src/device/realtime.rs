@@ -4,9 +4,17 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Above ordinary processes and elek's own workers, below the kernel's threaded
-/// interrupt handlers (50), without which neither edges nor timers come through.
-const PRIORITY: i32 = 40;
+/// Fixed real-time priorities (`SCHED_FIFO`). All are above ordinary threads and below the kernel's
+/// threaded interrupt handlers (50), without which neither edges nor timers come through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// The output process: nothing of elek may delay a pulse.
+    Outputs = 40,
+    /// Whatever stands in for interrupts on a simulated line.
+    Line = 30,
+    /// The core thread: a verdict is worthless after its deadline. Sleeps most of the time.
+    Core = 20,
+}
 
 /// Keeps all memory of the process, present and future, in RAM.
 pub fn lock_memory() -> io::Result<()> {
@@ -14,9 +22,9 @@ pub fn lock_memory() -> io::Result<()> {
 }
 
 /// Gives the calling thread a fixed real-time priority; processes it starts do not inherit it.
-pub fn raise_priority() -> io::Result<()> {
+pub fn raise_priority(to: Priority) -> io::Result<()> {
     let parameters = libc::sched_param {
-        sched_priority: PRIORITY,
+        sched_priority: to as i32,
     };
     // SAFETY: `parameters` is a valid sched_param that outlives the call, which only
     // reads it; pid 0 names the calling thread.

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::device::clock::Clock;
 use crate::outputs::link::{Link, LinkStatus};
 use crate::record::pictures::wanted;
-use crate::record::{self, Recorder, Ring};
+use crate::record::{self, Recorder, Ring, RingError};
 use crate::station::Station;
 use crate::station::event::{Action, Counts, Entry, Event, InspectFault, InspectJob, Trouble, Verdict};
 use crate::units::{FrameId, Instant, Micros, PartId};
@@ -174,10 +174,14 @@ impl CoreLoop {
     fn record(&mut self, entry: &Entry, again: &mut VecDeque<Event>) {
         if let Err(error) = self.ring.append(entry) {
             tracing::warn!(%error, "an entry is not on record");
-            again.push_back(Event::Trouble {
-                trouble: Trouble::Record,
-                present: true,
-            });
+            // What cannot be accounted for must not go on: the permit goes off until a person
+            // has seen it. It is over at once, since only this entry was refused.
+            // The end of a part that was refused before says nothing new.
+            if !matches!(error, RingError::NeverSeen(..)) {
+                for present in [true, false] {
+                    again.push_back(Event::Trouble { trouble: Trouble::Queue, present });
+                }
+            }
         }
         self.publisher.entry(entry);
         match entry {

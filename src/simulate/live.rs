@@ -13,6 +13,7 @@ use super::world::{Expose, World, WorldEvent, WorldOptions};
 use crate::config::{Camera, CameraSource, Config, FolderSource, SimulatedSource};
 use crate::device::clock::Clock;
 use crate::device::folder::Folder;
+use crate::device::realtime::{Priority, raise_priority};
 use crate::device::simchip::SimReader;
 use crate::runtime::{FramePort, InputPort};
 use crate::units::Micros;
@@ -83,7 +84,12 @@ impl LiveLine {
             };
             std::thread::Builder::new()
                 .name("line".into())
-                .spawn(move || line.run(&stop))?
+                .spawn(move || {
+                // In place of the kernel's interrupts, which do not wait for inference either.
+                // Without the right to it, edges are merely delivered later; their stamps stay true.
+                let _ = raise_priority(Priority::Line);
+                line.run(&stop)
+            })?
         };
         Ok(LiveLine { world, camera, stop })
     }
