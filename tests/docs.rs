@@ -89,6 +89,10 @@ fn merge(under: &mut toml::Table, over: toml::Table, path: &mut Vec<String>) {
     }
     for (key, value) in over {
         match (under.get_mut(&key), value) {
+            // A crop is said whole: `margin_mm` belongs to one kind of it only.
+            (_, value) if key == "crop" => {
+                under.insert(key, value);
+            }
             (Some(toml::Value::Table(under)), toml::Value::Table(over)) => {
                 path.push(key);
                 merge(under, over, path);

@@ -186,6 +186,10 @@ impl Told {
             "told {ended:?} ends, the record has {counts:?}"
         );
         assert!(counts.balances() && counts.in_flight == 0, "{counts:?}");
+        if might(SEEING) == 1 && counts.seen == self.seen {
+            // Never on record, so nobody has acted on it: its number was not given yet.
+            self.numbers.pop_last();
+        }
         (self.seen, self.ended, self.under_way) = (counts.seen, by_child, None);
     }
 }

@@ -68,7 +68,7 @@ fn the_default_is_valid_and_warns_of_nothing() {
     }
     assert_eq!(config.station.id, "L1-REJ-01");
     assert_eq!(config.recipes.len(), 1);
-    assert_eq!(config.recipes[0].rules.reject_if.len(), 5);
+    assert_eq!(config.recipes[0].rules.reject_if.len(), 1);
     assert_eq!(config.record.path, Path::new("/elek-data"));
     assert_eq!(config.outputs.len(), 3);
     assert!(
@@ -152,10 +152,9 @@ fn odd_widths_are_refused_where_pixels_share_colour() {
 fn rules_are_pointed_at_within_their_string() {
     insta::assert_snapshot!(said(&[
         ("\"good >= 0.30\"", "\"goood >= 0.90\", \"good => 0.9\""),
-        ("\"dent >= 0.90\"", "'dent >= many'"),
         (
-            "\"defect.area_mm2 > 0.8 unless good >= 0.95\"",
-            "\"d\\u0065fect.aera_mm2 > 3.0\""
+            "reject_if = [\"defect.area_mm2 > 0.8 unless good >= 0.95\"]",
+            "reject_if = ['dent >= many', \"d\\u0065fect.aera_mm2 > 3.0\"]"
         ),
     ]));
 }

@@ -54,8 +54,10 @@ fn raw(path: &Path, bytes: &[u8]) -> String {
     stream
         .set_read_timeout(Some(std::time::Duration::from_secs(20)))
         .unwrap();
-    stream.write_all(bytes).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    // A busy station closes at once, perhaps before the request is written: then there is no reply.
+    if stream.write_all(bytes).is_err() || stream.shutdown(std::net::Shutdown::Write).is_err() {
+        return String::new();
+    }
     let mut reply = String::new();
     // A refused request may be cut off by the other side before all of it was read.
     let _ = stream.read_to_string(&mut reply);

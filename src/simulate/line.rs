@@ -183,8 +183,8 @@ impl Line {
             world.run_up_mm_s2 = 1_000_000;
         }
         if let Some(chute) = &verify.chute {
-            let low = chute.after_min.get() - d.lag_on + d.spread + d.early() + 1_000;
-            let high = chute.after_max.get() - d.lag_on - d.spread - 1_000;
+            let low = chute.after_min.get() + d.spread + d.early() + 1_000;
+            let high = chute.after_max.get() - d.spread - 1_000;
             world.fall = (Micros::new(low), Micros::new(high.max(low)));
         }
         let config = Config {
@@ -302,7 +302,7 @@ fn verify(d: &Draw, rng: &mut Rng) -> Verify {
     };
     // Both windows below half of what lies between two parts.
     let width = d.pitch_min() * 1_000_000 / d.speed_max * 45 / 100;
-    let after_min = d.lag_on + d.spread + d.early() + rng.range(10, 40) * 1_000;
+    let after_min = d.spread + d.early() + rng.range(10, 40) * 1_000;
     let chute = ChuteEye {
         line: input("PE_CHUTE"),
         after_min: Micros::new(after_min),
