@@ -267,7 +267,11 @@ fn start_recorder(
     let (to_core, lost, board) = (messages.clone(), Arc::clone(overflow), Arc::clone(board));
     let hooks = Hooks {
         trouble: Box::new(move |trouble, present| {
-            send(&to_core, &lost, Message::Event(Event::Trouble { trouble, present }));
+            send(
+                &to_core,
+                &lost,
+                Message::Event(Event::Trouble { trouble, present }),
+            );
         }),
         thumbnail: Box::new(move |part, thumbnail| board.thumbnail.store(Some(Arc::new((part, thumbnail))))),
     };

@@ -695,10 +695,7 @@ fn a_greeting_that_makes_no_sense_opens_no_line() {
 }
 
 fn listen(path: &Path) -> Reaped {
-    let spawned = Command::new(ELEK)
-        .args(["outputs", "--socket"])
-        .arg(path)
-        .spawn();
+    let spawned = Command::new(ELEK).args(["outputs", "--socket"]).arg(path).spawn();
     let child = Reaped(spawned.unwrap());
     let until = clock::now() + PATIENCE;
     while connect(probe(), &SocketAddrUnix::new(path).unwrap()).is_err() {

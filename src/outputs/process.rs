@@ -88,7 +88,10 @@ fn prepare() -> Result<Granted> {
     };
     Ok(Granted {
         locked: granted("locked memory", realtime::lock_memory()),
-        realtime: granted("real-time priority", realtime::raise_priority(realtime::Priority::Outputs)),
+        realtime: granted(
+            "real-time priority",
+            realtime::raise_priority(realtime::Priority::Outputs),
+        ),
     })
 }
 

@@ -179,7 +179,10 @@ impl CoreLoop {
             // The end of a part that was refused before says nothing new.
             if !matches!(error, RingError::NeverSeen(..)) {
                 for present in [true, false] {
-                    again.push_back(Event::Trouble { trouble: Trouble::Queue, present });
+                    again.push_back(Event::Trouble {
+                        trouble: Trouble::Queue,
+                        present,
+                    });
                 }
             }
         }

@@ -82,9 +82,7 @@ impl LiveLine {
                 chip: ports.chip,
                 exposures,
             };
-            std::thread::Builder::new()
-                .name("line".into())
-                .spawn(move || {
+            std::thread::Builder::new().name("line".into()).spawn(move || {
                 // In place of the kernel's interrupts, which do not wait for inference either.
                 // Without the right to it, edges are merely delivered later; their stamps stay true.
                 let _ = raise_priority(Priority::Line);

@@ -246,8 +246,11 @@ fn a_belt_that_stops_under_the_reject_ends_in_a_told_fault_not_a_silent_cut() {
     rig.run(300);
     assert_eq!(rig.alarms(), [AlarmKind::PulseFault]);
     assert!(!rig.permit());
-    let Some(Entry::Fired { actual_on, actual_off, .. }) =
-        rig.entries().find(|e| matches!(e, Entry::Fired { .. }))
+    let Some(Entry::Fired {
+        actual_on,
+        actual_off,
+        ..
+    }) = rig.entries().find(|e| matches!(e, Entry::Fired { .. }))
     else {
         panic!("not fired");
     };
