@@ -127,7 +127,7 @@ pub fn check_output(info: &ModelInfo, facts: &Facts) -> Result<()> {
             if (n == labels || n == labels + 1)
                 && h == w
                 && h > 0
-                && info.size as usize % h == 0
+                && (info.size as usize).is_multiple_of(h)
                 && h <= usize::from(u16::MAX) =>
         {
             Ok(())

@@ -362,7 +362,10 @@ mod tests {
     use std::path::Path;
     use std::sync::Mutex;
 
-    fn spawn(dir: &Path, ring: &Ring, thumbnails: &Arc<Mutex<Vec<(PartId, Arc<Thumbnail>)>>>) -> Recorder {
+    /// The thumbnails that the recorder has handed over.
+    type Seen = Arc<Mutex<Vec<(PartId, Arc<Thumbnail>)>>>;
+
+    fn spawn(dir: &Path, ring: &Ring, thumbnails: &Seen) -> Recorder {
         let record = config::Record {
             path: dir.into(),
             rejected: Keep::All,

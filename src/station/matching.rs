@@ -179,8 +179,8 @@ impl Frames {
 enum Found {
     One(Option<Blob>),
     /// Perhaps a later frame shows it.
-    NotYet,
-    NotFound,
+    Later,
+    Nothing,
     Ambiguous,
 }
 
@@ -260,8 +260,8 @@ impl Station {
             match self.look_for(index, seen) {
                 Found::One(blob) => self.inspect(now, index, seen, blob, actions),
                 Found::Ambiguous => self.decide(now, index, Verdict::NoResult(NoResult::Ambiguous), actions),
-                Found::NotFound => self.not_found(now, index, actions),
-                Found::NotYet => {}
+                Found::Nothing => self.not_found(now, index, actions),
+                Found::Later => {}
             }
         }
     }
@@ -280,18 +280,18 @@ impl Station {
             return match (centred, gone) {
                 (true, _) if self.alone(index, place, seen) => Found::One(None),
                 (true, _) => Found::Ambiguous,
-                (false, true) => Found::NotFound,
-                (false, false) => Found::NotYet,
+                (false, true) => Found::Nothing,
+                (false, false) => Found::Later,
             };
         }
         match self.candidates(index, place, recipe, seen) {
-            Candidates::One(blob) if blob.cut => Found::NotYet,
+            Candidates::One(blob) if blob.cut => Found::Later,
             Candidates::One(blob) => Found::One(Some(blob)),
             Candidates::Several => Found::Ambiguous,
-            Candidates::None if gone => Found::NotFound,
+            Candidates::None if gone => Found::Nothing,
             Candidates::None => {
                 self.ledger.parts_mut()[index].covered = covered || whole;
-                Found::NotYet
+                Found::Later
             }
         }
     }
@@ -372,7 +372,7 @@ impl Station {
                 Crop::Picture { .. } => Found::One(None),
                 Crop::Part { .. } => match self.candidates(index, place, recipe, seen) {
                     Candidates::One(blob) if !blob.cut => Found::One(Some(blob)),
-                    Candidates::One(_) | Candidates::None => Found::NotFound,
+                    Candidates::One(_) | Candidates::None => Found::Nothing,
                     Candidates::Several => Found::Ambiguous,
                 },
             };
@@ -420,7 +420,7 @@ impl Station {
         match found {
             Found::One(blob) => self.inspect(now, index, seen, blob, actions),
             Found::Ambiguous => self.decide(now, index, Verdict::NoResult(NoResult::Ambiguous), actions),
-            Found::NotFound | Found::NotYet => {
+            Found::Nothing | Found::Later => {
                 if !seen.blobs.is_empty() {
                     self.suspect_elsewhere(now, Place::Picture, actions);
                 }

@@ -163,7 +163,7 @@ impl<'a> Raw<'a> {
         let (w, a, b) = (self.width as usize, x0 as usize, x1 as usize);
         let n = b - a;
         // For formats whose pixels come in pairs: the pairs that cover x0..x1.
-        let (even, pairs) = (a & !1, (b + 1) / 2 - a / 2);
+        let (even, pairs) = (a & !1, b.div_ceil(2) - a / 2);
         match self.format {
             PixelFormat::Grey => grey(&self.samples(y, w)[a..b], |&v| v, out),
             PixelFormat::Y10 => grey(words(&self.samples(y, 2 * w)[2 * a..2 * b]), y10, out),

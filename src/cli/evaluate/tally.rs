@@ -353,8 +353,10 @@ mod tests {
             label: label.into(),
             mask: Some("m.png".into()),
         };
-        let mut inspection = Inspection::default();
-        inspection.scores = Some([0.5f32].into_iter().collect());
+        let mut inspection = Inspection {
+            scores: Some([0.5f32].into_iter().collect()),
+            ..Inspection::default()
+        };
         inspection.times.classify_us = 1500;
         let outcome = Outcome {
             verdict,

@@ -1,0 +1,112 @@
+//! The whole station as a user runs it: the binary, its output process, real time.
+//! What is asserted is what happened and in which order; never how long it took.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn elek(args: &[&str], dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_elek"))
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .expect("the binary under test starts")
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error}: {text}\n{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn the_demo_accounts_for_every_part_and_leaves_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = elek(&["demo", "--seconds", "6", "--json"], dir.path());
+    let summary = json(&output);
+    assert!(output.status.success(), "{summary:#}");
+    let count = |key: &str| summary["counts"][key].as_u64().unwrap();
+    assert!(count("seen") > 5, "{summary:#}");
+    assert_eq!(count("seen"), summary["truth"]["crossed"].as_u64().unwrap());
+    assert!(
+        count("passed") + count("confirmed") > 0,
+        "nothing reached the end of the belt: {summary:#}"
+    );
+    let out = dir.path().join("elek-demo");
+    let png = image::open(out.join("display.png")).unwrap();
+    assert_eq!((png.width(), png.height()), (480, 320));
+    assert!(out.join("journal.sqlite").exists());
+}
+
+#[test]
+fn a_folder_that_no_demo_wrote_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("mine")).unwrap();
+    let file = dir.path().join("mine/thesis.txt");
+    std::fs::write(&file, "years of work").unwrap();
+    let output = elek(&["demo", "--seconds", "1", "--out", "mine"], dir.path());
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("files that no demo wrote"));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "years of work");
+}
+
+#[test]
+fn a_folder_of_pictures_runs_as_a_camera_until_its_last_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("pictures");
+    std::fs::create_dir(&folder).unwrap();
+    for n in 0..4 {
+        let picture = image::RgbImage::from_pixel(96, 64, image::Rgb([90, 100 + n, 110]));
+        picture.save(folder.join(format!("{n}.png"))).unwrap();
+    }
+    std::fs::write(folder.join("broken.png"), "not a picture").unwrap();
+    std::fs::write(dir.path().join("line.toml"), folder_config()).unwrap();
+
+    let check = elek(&["check", "line.toml"], dir.path());
+    assert!(
+        check.status.success(),
+        "{}",
+        String::from_utf8_lossy(&check.stderr)
+    );
+    let output = elek(
+        &[
+            "run",
+            "--config",
+            "line.toml",
+            "--acknowledge",
+            "--seconds",
+            "60",
+            "--json",
+        ],
+        dir.path(),
+    );
+    let summary = json(&output);
+    assert!(output.status.success());
+    assert!(summary["balances"].as_bool().unwrap(), "{summary:#}");
+    assert!(summary["counts"]["seen"].as_u64().unwrap() >= 4, "{summary:#}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("broken.png is skipped"));
+}
+
+/// The default line with a folder in place of its camera, looking at whole pictures.
+fn folder_config() -> String {
+    let text = elek::config::DEFAULT;
+    let (head, rest) = text.split_once("[camera.top.source.simulated]").unwrap();
+    let (_, tail) = rest.split_once("[reject.air-blast]").unwrap();
+    let folder = "[camera.top.source.folder]\npath = \"pictures\"\nparts_per_s = 4.0\nrepeat = false\n\n";
+    format!("{head}{folder}[reject.air-blast]{tail}").replace(
+        "crop = { around = \"part\", margin_mm = 4.0 }",
+        "crop = { around = \"picture\", fit = \"letterbox\" }",
+    )
+}
+
+#[test]
+fn a_config_that_cannot_be_used_ends_with_code_2_and_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("bad.toml"), "schema = 1\n[beltt]\n").unwrap();
+    let output = elek(&["run", "--config", "bad.toml"], dir.path());
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("bad.toml:2"), "{said}");
+    let output = elek(&["run", "--config", "nowhere.toml"], dir.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere.toml"));
+}
