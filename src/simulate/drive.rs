@@ -80,6 +80,12 @@ impl Drive {
             encoder.slip = per_mille;
         }
     }
+    /// Counts appear or vanish in the device.
+    pub fn jump(&mut self, counts: i64) {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.start += counts;
+        }
+    }
     pub fn position(&self) -> i64 {
         self.position
     }

@@ -66,7 +66,12 @@ impl Draw {
         let footprint = rng.range(4, 12) * 1_000;
         let margin = rng.range(1, 4) * 1_000;
         let aim = rng.range(-1, 3) * 1_000;
-        let (lag_on, lag_off) = (rng.range(3, 20) * 1_000, rng.range(3, 20) * 1_000);
+        // A third of the actuators come out much later than they go back: then the commands of
+        // neighbouring pulses overlap although their windows do not.
+        let (lag_on, lag_off) = match rng.chance(330) {
+            true => (rng.range(20, 35) * 1_000, rng.range(2, 4) * 1_000),
+            false => (rng.range(3, 20) * 1_000, rng.range(3, 20) * 1_000),
+        };
         let spread = rng.range(0, 2_000);
         let counts_per_mm = rng.range(30, 400) as f64 / 10.0;
         let run_up_mm_s2 = rng.range(500, 3_000);
@@ -77,7 +82,7 @@ impl Draw {
         let lag = lag_on.max(lag_off) + 6_000;
         let ramp = brake.max(run_up_mm_s2 * 1_000) * lag / 1_000_000 * (30_000 + lag / 2) / 1_000_000;
         let least_gap = footprint / 2 + margin.max(-aim) + speed_max * (spread + 2_000) / 1_000_000 + ramp;
-        let gap_min = least_gap + rng.range(3, 30) * 1_000;
+        let gap_min = least_gap + rng.pick(&[3, 3, 8, 15, 30]) * 1_000;
         let decide_within = rng.range(40, 150) * 1_000;
         let camera = part_max / 2 + rng.range(5, 120) * 1_000;
         let way = |time: i64| speed_max * time / 1_000_000;

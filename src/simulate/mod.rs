@@ -11,17 +11,29 @@
 //! | [`live`] | the line in real time beside a running station |
 //! | [`render`] | pictures of the parts as the camera sees them, with the truth as a class map |
 //! | [`scene`] | from an exposure to what the renderer draws |
+//! | [`virtual_run`] | one simulated run in virtual time, everything drawn from one seed |
+//! | [`faults`] | what goes wrong in it |
+//! | [`inspector`], [`ring`] | the models and the record of such a run |
+//! | [`check`] | what must hold in it, whatever goes wrong |
+//! | [`trace`], [`replay`] | its events in a file, and fed to a core again |
 //! | [`rng`] | seeded numbers, the same everywhere |
 //!
 //! Ground truth lives here. Nothing outside `simulate/` and `cli/` may import
 //! it (invariant 13), so that no verdict can lean on it by accident.
 
+pub mod check;
 pub mod drive;
+pub mod faults;
+pub mod inspector;
 pub mod line;
 pub mod live;
 pub mod part;
 pub mod rejecter;
 pub mod render;
+pub mod replay;
+pub mod ring;
 pub mod rng;
 pub mod scene;
+pub mod trace;
+pub mod virtual_run;
 pub mod world;

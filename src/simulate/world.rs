@@ -109,6 +109,10 @@ pub enum WorldFault {
     Slip {
         per_mille: u16,
     },
+    /// The counter device loses or gains counts at once.
+    JumpEncoder {
+        counts: i64,
+    },
     /// The belt's speed is set anew.
     SetSpeed(Speed),
     /// The motor runs whatever the permit says.
@@ -268,6 +272,8 @@ pub struct World {
     feed_stopped: bool,
     /// Trailing edge of the part laid last, as an offset.
     last_tail: i64,
+    /// Offsets for which a hardware-triggered camera has yet to expose.
+    camera_triggers: VecDeque<i64>,
     sequence: u32,
     camera_off: bool,
     running: bool,
@@ -342,6 +348,7 @@ impl World {
             laid: 0,
             feed_stopped: false,
             last_tail: 0,
+            camera_triggers: VecDeque::new(),
             sequence: 0,
             camera_off: false,
             running: false,
@@ -384,6 +391,11 @@ impl World {
     pub fn fault(&mut self, at: Instant, fault: WorldFault) {
         let place = self.faults.iter().rposition(|f| f.0 <= at).map_or(0, |i| i + 1);
         self.faults.insert(place, (at, fault));
+    }
+
+    /// Faults that wait for a next part do not come any more.
+    pub fn forget_waiting_faults(&mut self) {
+        (self.overlook_next, self.overlook_passed_next, self.bounce_next) = (false, false, None);
     }
 
     /// A person presses the acknowledge button.
@@ -504,6 +516,7 @@ impl World {
             }
             WorldFault::OverlookAtPassedEye => self.overlook_passed_next = true,
             WorldFault::Slip { per_mille } => self.drive.slip(i64::from(per_mille)),
+            WorldFault::JumpEncoder { counts } => self.drive.jump(counts),
             WorldFault::SetSpeed(speed) => self.drive.set_speed(speed),
             WorldFault::Runaway(on) => self.drive.runaway(on),
             WorldFault::StickActuator(stuck) => self.rejecter.stick(stuck, now),
@@ -651,6 +664,9 @@ impl World {
         p.bounce = self.bounce_next.take();
         p.truth.crossed_at = Some(at);
         let (part, sensed) = (p.truth.part, p.sensed);
+        if sensed {
+            self.camera_triggers.push_back(p.offset);
+        }
         self.truth.crossed(part, at, sensed);
     }
 
@@ -702,18 +718,17 @@ impl World {
     fn expose(&mut self, x0: i64, x1: i64, from: Instant) {
         match self.camera.mode {
             CameraMode::Triggered => {
-                // Exposed when a part of middle length is at the picture centre.
-                let middle = (self.part_min + self.part_max) / 4;
-                let place = self.camera.distance.as_micrometres() + middle;
-                for i in 0..self.parts.len() {
-                    let at_centre = self.parts[i].offset + place;
+                // Exposed where a part of middle length is at the picture centre, whether or
+                // not it is still there.
+                while let Some(&offset) = self.camera_triggers.front() {
+                    let middle = (self.part_min + self.part_max) / 4;
+                    let at_centre = offset + self.camera.distance.as_micrometres() + middle;
                     if at_centre > x1 {
                         break;
                     }
-                    if x0 < at_centre && self.parts[i].sensed {
-                        let at = self.time_at(at_centre, x0, from);
-                        self.shoot(at, from);
-                    }
+                    self.camera_triggers.pop_front();
+                    let at = self.time_at(at_centre.max(x0), x0, from);
+                    self.shoot(at, from);
                 }
             }
             CameraMode::FreeRunning { fps_milli } => {

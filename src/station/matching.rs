@@ -360,12 +360,19 @@ impl Station {
             let recipe = &self.config.recipes[usize::from(part.recipe.0)];
             let place = self.expected(part.position, seen);
             let reach = recipe.pitch_min().half();
-            if place > half + reach {
+            // A part that is not whole in the view at its own exposure cannot be judged by it,
+            // so a frame is not taken for such a part: more likely its own frame is still to
+            // come, or never came, and this one belongs to a part that has ended meanwhile.
+            let slack = match recipe.crop {
+                Crop::Picture { .. } => reach + part.length,
+                Crop::Part { .. } => Length::ZERO,
+            };
+            if place > half + slack {
                 // It had left the view when this was exposed: its own frame never came.
                 self.no_frame(now, index, actions);
                 continue;
             }
-            if place < -half + -reach || seen.mid_exposure < part.at {
+            if place + slack < -half + part.length || seen.mid_exposure < part.at {
                 break;
             }
             let found = match recipe.crop {

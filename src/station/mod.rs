@@ -69,6 +69,10 @@ use std::sync::Arc;
 
 /// Chute and passed eye: contacts and light curtains come to rest within this.
 const EYE_STABLE: Micros = Micros::new(500);
+/// An edge reaches the core at most this much after its stamp, on a computer that keeps
+/// up. A level has not settled before the edge that ends it could have come: else a blip
+/// shorter than `stable` would be a part whenever its second edge is handed in late.
+const HANDED_IN: Micros = Micros::from_millis(2);
 /// A push-button bounces for some milliseconds and is held for more than this.
 const BUTTON_STABLE: Micros = Micros::from_millis(20);
 /// After `Command::Stop` the core waits this long for the belt to carry the last
@@ -275,7 +279,7 @@ impl Station {
     /// Everything that time alone brings about.
     fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for input in INPUTS {
-            if let Some(settled) = self.eyes.of(input).poll(now) {
+            if let Some(settled) = self.eyes.of(input).poll(now - HANDED_IN) {
                 self.on_settled(now, input, settled, actions);
             }
         }
@@ -423,7 +427,8 @@ impl Station {
     /// the last `now`.
     pub fn next_deadline(&self) -> Option<Instant> {
         let now = self.now;
-        let eyes = self.eyes.all().into_iter().filter_map(Debouncer::deadline);
+        let settled = |eye: &Debouncer| eye.deadline().map(|at| at + HANDED_IN);
+        let eyes = self.eyes.all().into_iter().filter_map(settled);
         let parts = (0..self.ledger.parts().len()).filter_map(|index| {
             let part = &self.ledger.parts()[index];
             let decide = part.undecided().then(|| self.decide_by(now, index));

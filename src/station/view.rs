@@ -61,6 +61,11 @@ pub struct Last {
 }
 
 impl Station {
+    /// The running account alone, for who needs nothing else of the view.
+    pub fn counts(&self) -> Counts {
+        self.ledger.counts
+    }
+
     pub fn view(&self, now: Instant) -> StationView {
         let mut alarms: ArrayVec<AlarmView, ALARMS_MAX> = self
             .lock

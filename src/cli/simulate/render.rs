@@ -8,14 +8,11 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Write pictures, masks and labels.csv to this folder
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR")]
     pub render: Option<PathBuf>,
     /// How many pictures
     #[arg(long, value_name = "N", default_value_t = 100)]
     count: u32,
-    /// What decides them; the same seed gives the same pixels on every machine
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    seed: u64,
     /// Width of a picture, pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 640, value_parser = clap::value_parser!(u32).range(256..=4_096))]
     width: u32,
@@ -28,7 +25,7 @@ pub struct Args {
 }
 
 /// Exit code 0 when everything was written.
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &Args, seed: u64) -> Result<ExitCode> {
     let Some(dir) = &args.render else {
         anyhow::bail!("give --render DIR, the folder to write to");
     };
@@ -39,7 +36,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     );
     let set = RenderSet {
         count: args.count,
-        seed: args.seed,
+        seed,
         width: args.width,
         height: args.height,
         defective: args.defective,
