@@ -45,8 +45,12 @@ use std::sync::Arc;
 const SEEN_WITHIN: Micros = Micros::from_millis(30);
 /// A verdict is on record at most this long after its deadline.
 const JUDGED_WITHIN: Micros = Micros::from_millis(10);
+/// A wiped eye has come to rest within this.
+const WIPED_WITHIN: Micros = Micros::from_millis(100);
 /// A pressed button is an acknowledge within this.
 const BUTTON_WITHIN: Micros = Micros::from_millis(100);
+/// The encoder is read, and the reading handed in, within this.
+const READ_WITHIN: Micros = Micros::from_millis(6);
 /// A jump of the encoder is an alarm within some samples.
 const NOTICED_WITHIN: Micros = Micros::from_millis(40);
 /// A line is off at most this long after its longest on-time.
@@ -165,7 +169,7 @@ pub struct Checker {
     counts: Counts,
     /// Nobody acknowledged since the permit went off.
     need_acknowledge: bool,
-    /// When the button was pressed last.
+    /// When the button was pressed last, or a command to acknowledge came.
     button: Option<Instant>,
     permit: bool,
     recipe: RecipeId,
@@ -188,8 +192,15 @@ pub struct Checker {
     photo_stuck: bool,
     /// The encoder jumped then, and the core has not said so yet.
     jumped: Option<Instant>,
-    /// Rejected parts that stayed on the belt and whose alarm has not come yet.
-    untold: Vec<(Instant, u64)>,
+    /// The alarm for a jump stands, not yet acknowledged.
+    slip_stands: bool,
+    /// The pulse that ended in this step lasted its longest on-time.
+    cut: bool,
+    /// Since when the permit has been off.
+    off_since: Instant,
+    /// Rejected parts that stayed on the belt and whose alarm has not come yet: since when,
+    /// and when they crossed the photo-eye.
+    untold: Vec<(Instant, Instant, u64)>,
 }
 
 impl Checker {
@@ -217,6 +228,9 @@ impl Checker {
             calm: None,
             judged_since_calm: 0,
             jumped: None,
+            slip_stands: false,
+            cut: false,
+            off_since: Instant::ZERO,
             photo_stuck: false,
             untold: Vec::new(),
         }
@@ -235,6 +249,8 @@ impl Checker {
         self.counts = *counts;
         self.need_acknowledge = true;
         self.permit = false;
+        self.button = None;
+        self.slip_stands = false;
         self.recipe = self.config.station.recipe;
         self.end_disturbance(now, Spoils::Process);
     }
@@ -243,6 +259,10 @@ impl Checker {
     pub fn died(&mut self, now: Instant) {
         self.alive = false;
         self.jumped = None;
+        if self.permit {
+            self.off_since = now;
+        }
+        self.permit = false;
         self.disturb(now, Spoils::Speed);
         self.unseen.clear();
         self.deadlines.clear();
@@ -343,6 +363,12 @@ impl Checker {
                 | WorldFault::StopFeed(_)
                 | WorldFault::Contact { .. }
                 | WorldFault::CameraOff(_) => {}
+                // What the eye sees of the hand is no part.
+                WorldFault::Wipe { input } => {
+                    if let Some(spoils) = sensor(input) {
+                        self.disturb_until(now, now + WIPED_WITHIN, spoils);
+                    }
+                }
                 WorldFault::JumpEncoder { .. } => {
                     self.disturb_until(now, now + NOTICED_WITHIN, Spoils::Position);
                     if self.alive {
@@ -454,6 +480,7 @@ impl Checker {
         station: Option<&Station>,
     ) -> Checked {
         self.before(now, event);
+        self.cut = false;
         for action in actions {
             match action {
                 Action::Record(entry) => self.entry(now, entry)?,
@@ -493,12 +520,14 @@ impl Checker {
                     known.said = Some(said(known.recipe, result));
                 }
             }
-            Event::Command(Command::Acknowledge) => self.need_acknowledge = false,
-            Event::Edge {
+            Event::Command(Command::Acknowledge)
+            | Event::Edge {
                 input: Input::Acknowledge,
                 active: true,
                 ..
-            } => self.button = Some(now),
+            } => {
+                self.button.get_or_insert(now);
+            }
             Event::Command(Command::Changeover(recipe)) => self.recipe = *recipe,
             _ => {}
         }
@@ -524,8 +553,25 @@ impl Checker {
                 self.alarms.insert(alarm, now);
                 if alarm == AlarmKind::EncoderSlip {
                     self.jumped = None;
+                    self.slip_stands = true;
                 }
                 self.only_with_faults(now, alarm)
+            }
+            Entry::Alarm {
+                alarm: AlarmKind::EncoderSlip,
+                raised: false,
+                ..
+            } => {
+                self.slip_stands = false;
+                // It stood when the core read the jump, and was not raised anew.
+                self.jumped = self.jumped.filter(|&at| now.since(at) <= READ_WITHIN);
+                Ok(())
+            }
+            Entry::Fired {
+                actual_on, actual_off, ..
+            } => {
+                self.cut = actual_off.since(actual_on) + ON_SLACK >= self.config.reject.max_on;
+                Ok(())
             }
             // A button counts when it has come to rest, and that may be after a stop.
             Entry::Acknowledged { .. } => {
@@ -549,6 +595,8 @@ impl Checker {
             alarm,
             AlarmKind::AcknowledgeNeeded | AlarmKind::ConsecutiveRejects | AlarmKind::PartsUnaccounted
         );
+        // The belt was stopped under a pulse, and the pulse really reached its longest on-time.
+        let ordinary = ordinary || (alarm == AlarmKind::PulseFault && !self.permit && self.cut);
         if self.faults == 0 && !ordinary {
             return fail(now, "false-alarm", format!("{alarm:?} on a line without a fault"));
         }
@@ -742,9 +790,14 @@ impl Checker {
         }
         if !on && self.permit {
             self.need_acknowledge = true;
+            self.off_since = now;
             self.disturb(now, Spoils::Speed);
         }
         if on {
+            // What an eye saw of no part on the standing belt is still at the eye's place.
+            for d in self.disturbances.iter_mut().filter(|d| d.spoils == Spoils::PhotoEye) {
+                d.to = d.to.map(|to| if to >= self.off_since { to.max(now) } else { to });
+            }
             self.end_disturbance(now, Spoils::Speed);
         }
         self.permit = on;
@@ -885,8 +938,11 @@ impl Checker {
             {
                 fail(now, "good-hit", format!("{believed}, but was touched"))
             }
+            // Without a passed eye it is a conclusion from a report that did not come.
             (Fate::Escaped, Whereabouts::Removed | Whereabouts::Taken)
-                if ended > left && !excused(&[PassedEye, Actuator, Position, PhotoEye]) =>
+                if ended > left
+                    && !excused(&[PassedEye, Actuator, Position, PhotoEye])
+                    && (self.config.verify.passed.is_some() || !excused(&[Process])) =>
             {
                 fail(now, "escaped", format!("{believed}, but really {whereabouts:?}"))
             }
@@ -913,7 +969,8 @@ impl Checker {
     fn stayed(&mut self, number: u64, id: PartId, now: Instant, excused: bool) -> Checked {
         if self.config.verify.chute.is_some() {
             // Nobody saw it fall: that is an alarm, whatever the cause.
-            self.untold.push((now, number));
+            let crossed = self.real.get(&number).map_or(now, |real| real.crossed);
+            self.untold.push((now, crossed, number));
             return Ok(());
         }
         if !excused {
@@ -925,26 +982,26 @@ impl Checker {
 
     fn told(&mut self, now: Instant) -> Checked {
         if let Some(since) = self.jumped.filter(|&since| now.since(since) > NOTICED_WITHIN) {
-            // Already alarmed and not yet acknowledged, it is not raised anew.
-            let standing = self.permit || !self.alarms.contains_key(&AlarmKind::EncoderSlip);
             self.jumped = None;
-            if standing && !self.disturbed(since, now, &[Spoils::Process]) {
+            // Already alarmed and not yet acknowledged, it is not raised anew.
+            if !self.slip_stands && !self.disturbed(since, now, &[Spoils::Process]) {
                 return fail(now, "slip", "the encoder jumped and nobody was told".into());
             }
         }
         let alarms = &self.alarms;
-        let told = |since: Instant| {
+        let told = |crossed: Instant| {
             [
                 AlarmKind::RejectNotConfirmed,
                 AlarmKind::Escape,
                 AlarmKind::PulseFault,
             ]
             .iter()
-            .any(|kind| alarms.get(kind).is_some_and(|&at| at + TOLD_WITHIN >= since))
+            .any(|kind| alarms.get(kind).is_some_and(|&at| at >= crossed))
         };
-        self.untold.retain(|&(since, _)| !told(since));
+        // The belt may have stood long between the alarm and the part's end.
+        self.untold.retain(|&(_, crossed, _)| !told(crossed));
         match self.untold.iter().find(|u| now.since(u.0) > TOLD_WITHIN) {
-            Some((_, number)) => {
+            Some((_, _, number)) => {
                 let words =
                     format!("the line's part {number} was to be rejected and stayed, without an alarm");
                 fail(now, "missed", words)

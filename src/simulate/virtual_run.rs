@@ -246,6 +246,8 @@ struct Run {
     /// Deliveries of one kind keep their order.
     last_edge: Instant,
     last_frame: Instant,
+    /// The level of each input as the core was told last.
+    told: BTreeMap<Input, bool>,
     frames: BTreeMap<FrameId, Vec<(Blob, Part)>>,
     next_frame: FrameId,
     heartbeat: Instant,
@@ -269,7 +271,8 @@ impl Run {
         rng.next_u64();
         let world = World::with_options(&line.config, line.world.clone(), Instant::ZERO);
         let operator = Operator {
-            reacts_after: Micros::from_millis(rng.range(200, 900)),
+            // A finger is off the button for a while before it presses again.
+            reacts_after: Micros::from_millis(rng.range(300, 900)),
             next: None,
             careful: rng.chance(800),
             clear_first: false,
@@ -296,6 +299,7 @@ impl Run {
             scheduled: 0,
             last_edge: Instant::ZERO,
             last_frame: Instant::ZERO,
+            told: BTreeMap::new(),
             frames: BTreeMap::new(),
             next_frame: FrameId(0),
             heartbeat: Instant::ZERO,
@@ -470,7 +474,12 @@ impl Run {
 
     fn receive(&mut self, delivery: Delivery) -> Result<(), Failure> {
         match delivery {
-            Delivery::Event(event) if self.station.is_some() => self.handle(event),
+            Delivery::Event(event) if self.station.is_some() => {
+                if let Event::Edge { input, active, .. } = event {
+                    self.told.insert(input, active);
+                }
+                self.handle(event)
+            }
             // Nobody listens.
             Delivery::Event(_) => Ok(()),
             Delivery::Restart => self.start(),
@@ -496,6 +505,7 @@ impl Run {
         self.station = Some(station);
         self.checker.started(now, &counts);
         self.permit = false;
+        self.told.clear();
         self.frames.clear();
         self.operator.next = Some(now + self.operator.reacts_after);
         self.operator.clear_first |= unaccounted > 0;
@@ -808,13 +818,16 @@ impl Run {
             }
             Fault::Hang { length } => self.between.hung_until = Some(now + length),
             Fault::Crash { after_actions, down } => self.between.crash = Some((after_actions, down)),
-            Fault::Acknowledge => return self.handle(Event::Command(Command::Acknowledge)),
-            Fault::Changeover(recipe) => return self.handle(Event::Command(Command::Changeover(recipe))),
-            Fault::Trouble { trouble, present } => {
-                return self.handle(Event::Trouble { trouble, present });
-            }
+            // A process that hangs takes them in afterwards, one that is down never does.
+            Fault::Acknowledge => self.tell(Event::Command(Command::Acknowledge)),
+            Fault::Changeover(recipe) => self.tell(Event::Command(Command::Changeover(recipe))),
+            Fault::Trouble { trouble, present } => self.tell(Event::Trouble { trouble, present }),
         }
         Ok(())
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.schedule(self.now, Delivery::Event(event));
     }
 
     /// The run process is gone: nothing listens, the outputs notice the closed link.
@@ -850,11 +863,15 @@ impl Run {
             self.world.fault(self.now, WorldFault::ClearBelt);
             return Ok(());
         }
-        // Something still covers a sensor: whoever stands there takes it away.
+        // Something still covers a sensor, or the station believes so because an edge was lost:
+        // whoever stands there takes it away and wipes the eyes.
         self.operator.in_vain += 1;
         if self.operator.in_vain > 3 {
             self.operator.in_vain = 0;
             self.world.fault(self.now, WorldFault::ClearBelt);
+            for (input, _) in self.told.clone().into_iter().filter(|told| told.1) {
+                self.fault(Fault::World(WorldFault::Wipe { input }))?;
+            }
         }
         self.tally.acknowledges += 1;
         if self.operator.uses_button {

@@ -36,6 +36,8 @@ pub const IN_VIEW_MAX: usize = 8;
 const FEED_AHEAD_UM: i64 = 100_000;
 /// How long the chute eye is covered by a falling part.
 const CHUTE_COVERED: Micros = Micros::new(8_000);
+/// How long a hand covers an eye that it wipes.
+const WIPE: Micros = Micros::from_millis(50);
 /// How long a person holds a button.
 const PRESS: Micros = Micros::from_millis(200);
 
@@ -122,6 +124,10 @@ pub enum WorldFault {
     TakePart,
     /// Somebody clears the belt behind the photo-eye.
     ClearBelt,
+    /// Somebody wipes an eye that nothing covers: it sees the hand come and go.
+    Wipe {
+        input: Input,
+    },
     /// No new parts come.
     StopFeed(bool),
     /// Bin-full or air-low contact.
@@ -522,6 +528,17 @@ impl World {
             WorldFault::StickActuator(stuck) => self.rejecter.stick(stuck, now),
             WorldFault::TakePart => self.take_part(now),
             WorldFault::ClearBelt => self.clear_belt(now),
+            WorldFault::Wipe { input } => {
+                let covered = self
+                    .sensors
+                    .iter()
+                    .any(|s| s.input == input && self.covered(s));
+                let is_eye = matches!(input, Input::PhotoEye(_) | Input::ChuteEye | Input::PassedEye);
+                if is_eye && !covered {
+                    self.sense(input, true, now);
+                    self.sense(input, false, now + WIPE);
+                }
+            }
             WorldFault::StopFeed(stop) => {
                 // Whoever feeds again lays the first part where the others were laid.
                 self.last_tail = self.last_tail.max(self.drive.position() + self.feed_ahead());
@@ -537,7 +554,7 @@ impl World {
             .sensors
             .iter()
             .find(|s| s.input == input)
-            .is_some_and(|s| self.covered(s.place));
+            .is_some_and(|s| self.covered(s));
         let before = self.stuck.iter().find(|s| s.0 == input).map_or(really, |s| s.1);
         self.stuck.retain(|s| s.0 != input);
         let after = level.unwrap_or(really);
@@ -899,12 +916,13 @@ impl World {
         })
     }
 
-    /// Whether a part covers the place.
-    fn covered(&self, place: i64) -> bool {
+    /// Whether a part covers the sensor and is not overlooked by it.
+    fn covered(&self, sensor: &Sensor) -> bool {
         let x = self.drive.position();
         self.parts.iter().any(|p| {
-            (0..p.truth.part.length.as_micrometres()).contains(&(x - p.offset - place))
+            (0..p.truth.part.length.as_micrometres()).contains(&(x - p.offset - sensor.place))
                 && p.truth.whereabouts == Whereabouts::OnBelt
+                && !(sensor.input == Input::PassedEye && p.overlooked_by_passed_eye)
         })
     }
 

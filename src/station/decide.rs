@@ -40,14 +40,15 @@ impl Station {
         self.decide(now, index, verdict, actions);
     }
 
-    /// The last moment at which this part's reject can still be planned; `None` while the belt stands.
+    /// The last moment at which this part's reject can still be planned; `None` while the belt
+    /// stands before it. Long past when the part was carried by undecided.
     fn plan_by(&self, now: Instant, index: usize) -> Option<Instant> {
         let part = &self.ledger.parts()[index];
         let recipe = &self.config.recipes[usize::from(part.recipe.0)];
         let reject = &self.config.reject;
-        let reached = self
-            .belt
-            .when(part.position + reject.distance + recipe.aim, now)?;
+        let place = part.position + reject.distance + recipe.aim;
+        let belt = &self.belt;
+        let reached = belt.when(place, now).or_else(|| belt.reached_at(place, now))?;
         Some(reached - reject.lag_on - reject.lag_spread - SAFETY)
     }
 

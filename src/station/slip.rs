@@ -155,8 +155,11 @@ impl Station {
         self.alarm(AlarmKind::EncoderSlip, now, actions);
         self.schedule.cancel_all(actions);
         while let Some(part) = self.ledger.parts().first() {
-            let lost = Fate::Unaccounted(Unaccounted::LostPosition);
-            let fate = if part.in_chute { Fate::Confirmed } else { lost };
+            let fate = match part.verdict {
+                Some(_) if part.in_chute && part.will_reject => Fate::Confirmed,
+                Some(_) if part.in_chute => Fate::Collateral,
+                _ => Fate::Unaccounted(Unaccounted::LostPosition),
+            };
             self.end(now, 0, fate, actions);
         }
         self.foreign_until = self.belt.position_at(now) + self.longest_part();
