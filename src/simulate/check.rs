@@ -169,8 +169,8 @@ pub struct Checker {
     counts: Counts,
     /// Nobody acknowledged since the permit went off.
     need_acknowledge: bool,
-    /// When the button was pressed last, or a command to acknowledge came.
-    button: Option<Instant>,
+    /// When the button was pressed, or a command to acknowledge came, oldest first.
+    presses: Vec<Instant>,
     permit: bool,
     recipe: RecipeId,
     real: BTreeMap<u64, Real>,
@@ -212,7 +212,7 @@ impl Checker {
             started: Instant::ZERO,
             counts: Counts::default(),
             need_acknowledge: true,
-            button: None,
+            presses: Vec::new(),
             permit: false,
             recipe,
             real: BTreeMap::new(),
@@ -249,7 +249,7 @@ impl Checker {
         self.counts = *counts;
         self.need_acknowledge = true;
         self.permit = false;
-        self.button = None;
+        self.presses.clear();
         self.slip_stands = false;
         self.recipe = self.config.station.recipe;
         self.end_disturbance(now, Spoils::Process);
@@ -525,9 +525,7 @@ impl Checker {
                 input: Input::Acknowledge,
                 active: true,
                 ..
-            } => {
-                self.button.get_or_insert(now);
-            }
+            } => self.presses.push(now),
             Event::Command(Command::Changeover(recipe)) => self.recipe = *recipe,
             _ => {}
         }
@@ -575,9 +573,15 @@ impl Checker {
             }
             // A button counts when it has come to rest, and that may be after a stop.
             Entry::Acknowledged { .. } => {
-                if self.button.take().is_some_and(|at| now.since(at) < BUTTON_WITHIN) {
+                let mut presses = std::mem::take(&mut self.presses);
+                presses.retain(|&at| {
+                    now.since(at) < BUTTON_WITHIN || self.disturbed(at, now, &[Spoils::Process])
+                });
+                if !presses.is_empty() {
+                    presses.remove(0);
                     self.need_acknowledge = false;
                 }
+                self.presses = presses;
                 Ok(())
             }
             Entry::Permit { on, .. } if on && self.need_acknowledge => fail(

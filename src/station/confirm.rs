@@ -69,8 +69,25 @@ impl Station {
         }));
         self.strike(now, &pulse, Some(off));
         self.schedule.remove(id);
+        if pulse.clipped {
+            self.plan_again(id, off);
+        }
         if schedule::miss(&mut self.ledger, id) || pulse.clipped {
             self.alarm(AlarmKind::PulseFault, now, actions);
+        }
+    }
+
+    /// The belt came to rest under a pulse, which ended at its longest on-time: parts that
+    /// it had not reached are still ahead of the reject, and are rejected when the belt goes on.
+    fn plan_again(&mut self, id: PulseId, off: Instant) {
+        let acted_to = self.belt.position_at(off + self.config.reject.lag_off);
+        for index in 0..self.ledger.parts().len() {
+            let part = &self.ledger.parts()[index];
+            let recipe = &self.config.recipes[usize::from(part.recipe.0)];
+            let ahead = schedule::window(part, recipe, &self.config.reject).on > acted_to;
+            if part.pulse == Some(id) && part.struck.is_none() && ahead {
+                self.plan_reject(index);
+            }
         }
     }
 

@@ -144,7 +144,7 @@ impl Station {
     }
 
     /// Planned from the trigger's position, whenever the verdict came (invariant 2).
-    fn plan_reject(&mut self, index: usize) {
+    pub(super) fn plan_reject(&mut self, index: usize) {
         let part = &mut self.ledger.parts_mut()[index];
         let recipe = &self.config.recipes[usize::from(part.recipe.0)];
         let window = schedule::window(part, recipe, &self.config.reject);
