@@ -73,6 +73,8 @@ const EYE_STABLE: Micros = Micros::new(500);
 /// up. A level has not settled before the edge that ends it could have come: else a blip
 /// shorter than `stable` would be a part whenever its second edge is handed in late.
 const HANDED_IN: Micros = Micros::from_millis(2);
+/// An edge that comes later than this has waited for a process that was held up.
+const HELD_UP: Micros = Micros::from_millis(5);
 /// A push-button bounces for some milliseconds and is held for more than this.
 const BUTTON_STABLE: Micros = Micros::from_millis(20);
 /// After `Command::Stop` the core waits this long for the belt to carry the last
@@ -175,6 +177,8 @@ impl Eyes {
 pub struct Station {
     config: Arc<Config>,
     now: Instant,
+    /// Old news is coming in: since when, and up to which stamp all edges are known.
+    behind: Option<(Instant, Instant)>,
     belt: Belt,
     eyes: Eyes,
     eye: trigger::AtEye,
@@ -215,6 +219,7 @@ impl Station {
             .unwrap_or(Length::ZERO);
         Station {
             now,
+            behind: None,
             belt: Belt::new(&config.belt, now),
             eyes: Eyes::new(&config),
             eye: trigger::AtEye::default(),
@@ -241,8 +246,10 @@ impl Station {
     /// Takes one event and appends what is to be done. `now` never runs backwards;
     /// the stamps in the event say when it happened.
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        let before = self.now;
         self.now = now.max(self.now);
         let now = self.now;
+        self.fall_behind(before, now, &event);
         if let Some(unaccounted) = self.start.take() {
             self.lock
                 .happened(AlarmKind::AcknowledgeNeeded, false, now, actions);
@@ -255,6 +262,33 @@ impl Station {
         self.advance(now, actions);
         self.apply(now, event, actions);
         self.advance(now, actions);
+    }
+
+    /// A process that was held up takes in at once what has waited meanwhile. Until it has
+    /// caught up, an edge that is already on its way may undo the one before it.
+    fn fall_behind(&mut self, before: Instant, now: Instant, event: &Event) {
+        let late = |at: Instant| now.since(at) > HELD_UP;
+        match *event {
+            Event::Edge { at, .. } if late(at) => self.behind = Some((now, at)),
+            Event::Edge { .. } => self.behind = None,
+            _ => {
+                let due = self.eyes.all().into_iter().filter_map(Debouncer::deadline);
+                if self.behind.is_none() && due.min().is_some_and(late) && late(before) {
+                    self.behind = Some((now, before));
+                }
+            }
+        }
+        if self.behind.is_some_and(|(since, _)| now.since(since) > HANDED_IN) {
+            self.behind = None;
+        }
+    }
+
+    /// All edges with a stamp before this have been handed in.
+    fn heard_until(&self, now: Instant) -> Instant {
+        match self.behind {
+            Some((_, stamp)) => stamp - HANDED_IN,
+            None => now - HANDED_IN,
+        }
     }
 
     fn apply(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
@@ -278,8 +312,9 @@ impl Station {
 
     /// Everything that time alone brings about.
     fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let heard = self.heard_until(now);
         for input in INPUTS {
-            if let Some(settled) = self.eyes.of(input).poll(now - HANDED_IN) {
+            if let Some(settled) = self.eyes.of(input).poll(heard) {
                 self.on_settled(now, input, settled, actions);
             }
         }
@@ -443,8 +478,9 @@ impl Station {
             .ending
             .and(self.stood_since)
             .map(|since| since + END_STANDING);
-        let rest = [
+        let rest: [Option<Instant>; 6] = [
             self.schedule.deadline(&self.belt, now),
+            self.behind.map(|(since, _)| since + HANDED_IN + Micros::new(1)),
             self.belt.silent_at(),
             self.watch_deadline(now),
             ending,

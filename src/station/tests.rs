@@ -464,6 +464,84 @@ fn a_jump_of_the_encoder_voids_all_positions() {
     assert_eq!(rig.fates()[2], (3, PASSED));
 }
 
+/// The bad part falls first, the good one behind it a little later; neither has passed yet.
+#[test]
+fn what_fell_before_a_jump_of_the_encoder_fell_as_it_was_judged() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.lay(50, true);
+    rig.things[1].zero += 28_500;
+    rig.run(1_100);
+    assert_eq!(rig.fates(), []);
+    rig.slipped = -40_000;
+    rig.run(10);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed), (2, Fate::Collateral)]);
+}
+
+/// The process hangs while the belt carries a part from before the reject to the passed
+/// eye; what it hears afterwards is so old that the belt seems to stand.
+#[test]
+fn a_part_carried_past_the_reject_undecided_has_not_passed() {
+    let mut rig = Rig::new();
+    rig.camera_on = false;
+    rig.lay(50, true);
+    rig.run(300);
+    let (hung, from) = (rig.now, rig.position);
+    rig.now += 920_000;
+    let stamp = |ms: i64| Instant::from_micros(hung + ms * 1_000);
+    for ms in (5..=845).step_by(5) {
+        let counts = (from + 500 * ms) * 4 / 1_000;
+        let (lane, at) = (LaneId(0), stamp(ms));
+        rig.event(Event::Encoder { lane, counts, at });
+    }
+    for (active, at) in [(true, stamp(840)), (false, stamp(890))] {
+        let input = Input::PassedEye;
+        rig.event(Event::Edge { input, active, at });
+    }
+    (rig.position, rig.speed) = (from + 500 * 845, 0);
+    rig.things.clear();
+    rig.run(20);
+    assert_eq!(rig.verdicts(), [(1, Verdict::NoResult(NoResult::NoFrame))]);
+    assert_eq!(rig.fates(), [(1, Fate::Escaped)]);
+}
+
+/// The belt comes to rest between the pulse's beginning and the part's arrival. The line
+/// may not be on for as long as the belt stands; the part is still rejected afterwards.
+#[test]
+fn a_part_that_stood_before_a_cut_pulse_is_rejected_by_the_next() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(938);
+    rig.speed = 0;
+    rig.run(1_000);
+    assert_eq!(rig.alarms(), [AlarmKind::PulseFault]);
+    assert_eq!(rig.fates(), []);
+    rig.speed = 500_000;
+    rig.run(500);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+}
+
+/// Both edges of something too short for a part wait for a process that hangs.
+#[test]
+fn noise_that_waited_for_the_process_is_not_a_part() {
+    for between in [false, true] {
+        let mut rig = Rig::new();
+        rig.run(50);
+        let blip = rig.now + 10_000;
+        rig.now += 100_000;
+        let input = Input::PhotoEye(LaneId(0));
+        for (active, at) in [(true, blip), (false, blip + 100)] {
+            let at = Instant::from_micros(at);
+            rig.event(Event::Edge { input, active, at });
+            if between {
+                rig.event(Event::Tick);
+            }
+        }
+        rig.run(500);
+        assert_eq!(rig.counts().seen, 0);
+    }
+}
+
 #[test]
 fn creeping_slip_is_found_out() {
     for per_mille in [-30, -80, 30, 80] {
