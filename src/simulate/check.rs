@@ -49,8 +49,6 @@ const JUDGED_WITHIN: Micros = Micros::from_millis(10);
 const WIPED_WITHIN: Micros = Micros::from_millis(100);
 /// A pressed button is an acknowledge within this.
 const BUTTON_WITHIN: Micros = Micros::from_millis(100);
-/// The encoder is read, and the reading handed in, within this.
-const READ_WITHIN: Micros = Micros::from_millis(6);
 /// A jump of the encoder is an alarm within some samples.
 const NOTICED_WITHIN: Micros = Micros::from_millis(40);
 /// A line is off at most this long after its longest on-time.
@@ -526,6 +524,10 @@ impl Checker {
                 active: true,
                 ..
             } => self.presses.push(now),
+            // Already alarmed and not yet acknowledged, it is not raised anew.
+            Event::Encoder { at, .. } if self.slip_stands => {
+                self.jumped = self.jumped.filter(|jump| at < jump);
+            }
             Event::Command(Command::Changeover(recipe)) => self.recipe = *recipe,
             _ => {}
         }
@@ -561,12 +563,12 @@ impl Checker {
                 ..
             } => {
                 self.slip_stands = false;
-                // It stood when the core read the jump, and was not raised anew.
-                self.jumped = self.jumped.filter(|&at| now.since(at) <= READ_WITHIN);
                 Ok(())
             }
             Entry::Fired {
-                actual_on, actual_off, ..
+                actual_on,
+                actual_off,
+                ..
             } => {
                 self.cut = actual_off.since(actual_on) + ON_SLACK >= self.config.reject.max_on;
                 Ok(())
@@ -799,7 +801,11 @@ impl Checker {
         }
         if on {
             // What an eye saw of no part on the standing belt is still at the eye's place.
-            for d in self.disturbances.iter_mut().filter(|d| d.spoils == Spoils::PhotoEye) {
+            for d in self
+                .disturbances
+                .iter_mut()
+                .filter(|d| d.spoils == Spoils::PhotoEye)
+            {
                 d.to = d.to.map(|to| if to >= self.off_since { to.max(now) } else { to });
             }
             self.end_disturbance(now, Spoils::Speed);
@@ -987,8 +993,7 @@ impl Checker {
     fn told(&mut self, now: Instant) -> Checked {
         if let Some(since) = self.jumped.filter(|&since| now.since(since) > NOTICED_WITHIN) {
             self.jumped = None;
-            // Already alarmed and not yet acknowledged, it is not raised anew.
-            if !self.slip_stands && !self.disturbed(since, now, &[Spoils::Process]) {
+            if !self.disturbed(since, now, &[Spoils::Process]) {
                 return fail(now, "slip", "the encoder jumped and nobody was told".into());
             }
         }

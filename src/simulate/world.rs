@@ -529,10 +529,7 @@ impl World {
             WorldFault::TakePart => self.take_part(now),
             WorldFault::ClearBelt => self.clear_belt(now),
             WorldFault::Wipe { input } => {
-                let covered = self
-                    .sensors
-                    .iter()
-                    .any(|s| s.input == input && self.covered(s));
+                let covered = self.sensors.iter().any(|s| s.input == input && self.covered(s));
                 let is_eye = matches!(input, Input::PhotoEye(_) | Input::ChuteEye | Input::PassedEye);
                 if is_eye && !covered {
                     self.sense(input, true, now);
