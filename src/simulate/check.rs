@@ -192,8 +192,8 @@ pub struct Checker {
     jumped: Option<Instant>,
     /// The alarm for a jump stands, not yet acknowledged.
     slip_stands: bool,
-    /// The pulse that ended in this step lasted its longest on-time.
-    cut: bool,
+    /// Beginning of the pulse that ended in this step at its longest on-time.
+    cut: Option<Instant>,
     /// Since when the permit has been off.
     off_since: Instant,
     /// Rejected parts that stayed on the belt and whose alarm has not come yet: since when,
@@ -227,7 +227,7 @@ impl Checker {
             judged_since_calm: 0,
             jumped: None,
             slip_stands: false,
-            cut: false,
+            cut: None,
             off_since: Instant::ZERO,
             photo_stuck: false,
             untold: Vec::new(),
@@ -478,7 +478,7 @@ impl Checker {
         station: Option<&Station>,
     ) -> Checked {
         self.before(now, event);
-        self.cut = false;
+        self.cut = None;
         for action in actions {
             match action {
                 Action::Record(entry) => self.entry(now, entry)?,
@@ -570,7 +570,8 @@ impl Checker {
                 actual_off,
                 ..
             } => {
-                self.cut = actual_off.since(actual_on) + ON_SLACK >= self.config.reject.max_on;
+                let longest = actual_off.since(actual_on) + ON_SLACK >= self.config.reject.max_on;
+                self.cut = longest.then_some(actual_on);
                 Ok(())
             }
             // A button counts when it has come to rest, and that may be after a stop.
@@ -602,7 +603,8 @@ impl Checker {
             AlarmKind::AcknowledgeNeeded | AlarmKind::ConsecutiveRejects | AlarmKind::PartsUnaccounted
         );
         // The belt was stopped under a pulse, and the pulse really reached its longest on-time.
-        let ordinary = ordinary || (alarm == AlarmKind::PulseFault && !self.permit && self.cut);
+        let stopped = |on: Instant| self.disturbed(on, now, &[Spoils::Speed]);
+        let ordinary = ordinary || (alarm == AlarmKind::PulseFault && self.cut.is_some_and(stopped));
         if self.faults == 0 && !ordinary {
             return fail(now, "false-alarm", format!("{alarm:?} on a line without a fault"));
         }

@@ -527,7 +527,8 @@ impl Run {
         self.table.open(self.now, &lines, &mut effects);
         self.effects = effects;
         self.carry_out();
-        self.handle(Event::OutputsReady(true))
+        self.report(Event::OutputsReady(true));
+        Ok(())
     }
 
     /// The core handles an event, and what it wants is done.
@@ -672,9 +673,13 @@ impl Run {
                     Event::OutputsReady(false)
                 }
             };
-            // All reports take the same time, so that they stay in order.
-            self.schedule(now + Micros::new(200), Delivery::Event(event));
+            self.report(event);
         }
+    }
+
+    /// What comes from the output process always takes the same time, and stays in order.
+    fn report(&mut self, event: Event) {
+        self.schedule(self.now + Micros::new(200), Delivery::Event(event));
     }
 
     fn deliver_sensed(&mut self, event: Event) {
