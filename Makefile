@@ -2,9 +2,8 @@
 # Both install what is missing on a Debian machine, or say what to run.
 
 CARGO ?= cargo
-TEST_LOG ?= target/test.log
 
-.PHONY: demo test test-long lint docs models release setup help
+.PHONY: help setup demo test test-long lint models release
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,8 +17,9 @@ demo: setup      ## half a minute on the built-in simulated line
 test: setup      ## all tests (with ../shared when it is there)
 	$(CARGO) test --no-fail-fast
 
-test-long: setup ## many more seeds and kills; about 20 minutes
-	$(CARGO) test --no-fail-fast -- --include-ignored
+test-long: setup ## 20,000 simulated shifts and 2,000 kills; about half an hour
+	$(CARGO) run --quiet --bin elek -- simulate --seeds 20000 --traces target/traces
+	ELEK_KILLS=2000 $(CARGO) test --test record_kill
 
 lint: setup      ## format, clippy, documentation
 	$(CARGO) fmt --check

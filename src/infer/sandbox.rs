@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -187,10 +188,7 @@ fn why_no_answer(status: ExitStatus, stderr: &str, limits: Limits, program: &std
     let signal = status.signal();
     // Rust's own words, and those of tract.
     if stderr.contains("memory allocation of") || stderr.contains("failed to allocate") {
-        let memory = limits.memory_bytes >> 20;
-        return format!(
-            "loading it needs more than {memory} MB of memory; it is damaged, or no model for this station"
-        );
+        return too_much_memory(limits.memory_bytes);
     }
     if signal == Some(Signal::XCPU.as_raw()) || signal == Some(Signal::KILL.as_raw()) {
         return format!(
@@ -216,6 +214,11 @@ fn why_no_answer(status: ExitStatus, stderr: &str, limits: Limits, program: &std
     )
 }
 
+fn too_much_memory(limit_bytes: u64) -> String {
+    let memory = limit_bytes >> 20;
+    format!("loading it needs more than {memory} MB of memory; it is damaged, or no model for this station")
+}
+
 /// The child's work: `args` are those after [`SUBCOMMAND`].
 pub fn child(args: Vec<OsString>) -> ExitCode {
     let answer = match child_work(&args) {
@@ -234,12 +237,18 @@ fn child_work(args: &[OsString]) -> Result<Facts> {
     let Some([memory, cpu, size, input, output]) = args.as_deref() else {
         bail!("{SUBCOMMAND} is started by elek itself, not by people");
     };
-    limit(Resource::As, memory.parse()?)?;
+    let memory = memory.parse()?;
+    limit(Resource::As, memory)?;
     limit(Resource::Cpu, cpu.parse()?)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
     let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes)?;
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .map_err(|error| match error.kind() {
+            ErrorKind::OutOfMemory => anyhow::anyhow!(too_much_memory(memory)),
+            _ => error.into(),
+        })?;
     let expected = Expected {
         size: size.parse()?,
         input,
