@@ -5,6 +5,7 @@
 //! | 0 | done |
 //! | 1 | failed while running |
 //! | 2 | wrong arguments or a configuration that cannot be used |
+//! | 3 | no running station was reached (`status`, `ack`, `changeover`) |
 
 mod ack;
 mod bench;
@@ -71,7 +72,7 @@ enum Command {
     Completions(completions::Args),
     /// Print the manual page.
     Man(man::Args),
-    /// Render labelled pictures of the simulated line's parts.
+    /// Drive the station core with a simulated line and faults, or render labelled pictures.
     Simulate(simulate::Args),
     /// Load a model under limits of memory and time (started by elek itself).
     #[command(hide = true)]
