@@ -7,7 +7,7 @@
 //! | [`part`] | what a part really is, and the line's own account of what really happened |
 //! | [`drive`] | belt motor and encoder |
 //! | [`rejecter`] | the actuator: response, spread, getting stuck |
-//! | [`line`] | a drawn line, within the arithmetic of a station |
+//! | [`mod@line`] | a drawn line, within the arithmetic of a station |
 //! | [`live`] | the line in real time beside a running station |
 //! | [`render`] | pictures of the parts as the camera sees them, with the truth as a class map |
 //! | [`scene`] | from an exposure to what the renderer draws |

@@ -12,7 +12,7 @@
 //! pixel: 0, or the [`Defect`](crate::simulate::part::Defect).
 //!
 //! How: the belt is a prepared texture, the cap a prepared map of slopes and
-//! print ([`cap`]). A frame lights the belt once, then goes over the square of
+//! print (`cap`). A frame lights the belt once, then goes over the square of
 //! each part: turn back into the cap's frame, look up, apply defects, light,
 //! blend. About 5 ms for 640×480 on one core.
 
