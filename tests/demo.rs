@@ -110,3 +110,15 @@ fn a_config_that_cannot_be_used_ends_with_code_2_and_says_where() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere.toml"));
 }
+
+#[test]
+fn the_pipeline_bench_brings_every_part_to_a_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = elek(&["bench", "--pipeline", "--json"], dir.path());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(json(&output).to_string().contains("frame to verdict"));
+}

@@ -262,7 +262,9 @@ impl Line {
         let after = |um: i64| Micros::new((um as f64 / um_per_s * 1e6) as i64);
         let recipe = Arc::clone(&self.config.recipes[self.config.station.recipe.0 as usize]);
         let passes = trigger + after(recipe.part_max.as_micrometres());
-        let exposed = trigger + after(self.config.cameras[0].distance.as_micrometres());
+        // The part's middle, not its leading edge, is drawn at the middle of the picture.
+        let middle = self.config.cameras[0].distance + recipe.part_max.half();
+        let exposed = trigger + after(middle.as_micrometres());
         self.edge(true);
         self.run_until(passes);
         self.edge(false);
