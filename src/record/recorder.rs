@@ -9,8 +9,8 @@ use super::journal::{Journal, JournalError};
 use super::pictures::{Picture, PictureThread, Thumbnails};
 use super::ring::{BLOCK_OF_NUMBERS, Ring};
 use super::ring_file::{Record, RingFile};
-use super::system;
 use crate::config::{self, Config, Recipe};
+use crate::device::clock;
 use crate::units::PartId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::path::PathBuf;
@@ -153,7 +153,7 @@ impl Recorder {
     /// Ends the account on purpose: everything goes into the journal and the pictures
     /// that wait are written. A disk that fails is given five seconds.
     pub fn finish(&mut self, ring: &mut Ring) -> Finished {
-        ring.close(system::monotonic());
+        ring.close(clock::now());
         self.end_threads();
         let file = ring.file();
         if let Err(error) = file.flush() {

@@ -9,6 +9,7 @@ use super::lock::{LockError, PathLock};
 use super::recovery::{Found, Recovery, recover};
 use super::ring_file::{CAPACITY, RingFile, RingFileError};
 use super::system::{self, Id};
+use crate::device::clock;
 use crate::station::Resume;
 use crate::station::event::{Counts, Entry};
 use crate::units::{Instant, PartId};
@@ -112,7 +113,7 @@ impl Ring {
             reserved_until,
             rebooted,
         };
-        let recovery = recover(&state, &found, system::monotonic());
+        let recovery = recover(&state, &found, clock::now());
 
         // First the new numbers, then the journal, then the ring: killed in between, the
         // next start finds the same again and comes to the same end.

@@ -1,8 +1,7 @@
 //! The little that the record needs to know about the machine: which boot this
 //! is, the time for stamps and names, and unique ids.
 
-use crate::units::Instant;
-use rustix::time::{ClockId, clock_gettime};
+use crate::device::clock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An id of 128 bits as two words.
@@ -20,7 +19,7 @@ pub fn fresh_id() -> Id {
     uuid("/proc/sys/kernel/random/uuid").unwrap_or_else(|| {
         [
             wall_ms() as u64,
-            (monotonic().as_micros() as u64) << 16 ^ u64::from(std::process::id()),
+            (clock::now().as_micros() as u64) << 16 ^ u64::from(std::process::id()),
         ]
     })
 }
@@ -30,12 +29,6 @@ fn uuid(path: &str) -> Option<Id> {
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
     let value = u128::from_str_radix(&digits, 16).ok()?;
     Some([(value >> 64) as u64, value as u64])
-}
-
-/// Now on `CLOCK_MONOTONIC`, the clock of all stamps.
-pub fn monotonic() -> Instant {
-    let now = clock_gettime(ClockId::Monotonic);
-    Instant::from_micros(now.tv_sec * 1_000_000 + now.tv_nsec / 1_000)
 }
 
 /// Milliseconds since 1970 by the wall clock, for people only: it may step.
