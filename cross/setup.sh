@@ -4,6 +4,11 @@ set -eu
 
 missing=""
 command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
+# The bindings of Video4Linux are made from the kernel's header by libclang, which looks for its own headers.
+ls /usr/lib/llvm-*/lib/libclang.so* >/dev/null 2>&1 &&
+    ls /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h 2>/dev/null | grep -q . ||
+    missing="$missing libclang-dev"
+[ -e /usr/include/linux/videodev2.h ] || missing="$missing linux-libc-dev"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing:$missing"
@@ -11,7 +16,7 @@ if [ -n "$missing" ]; then
         # shellcheck disable=SC2086  # a list of words on purpose
         apt-get install -y -qq --no-install-recommends $missing
     else
-        echo "elek needs a C compiler for SQLite. Run:" >&2
+        echo "elek needs a C compiler (for SQLite) and libclang (for Video4Linux). Run:" >&2
         echo "  sudo apt-get install$missing" >&2
         exit 1
     fi

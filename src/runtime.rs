@@ -16,6 +16,7 @@
 //! The core thread is the only one that touches the [`Station`]. Everything
 //! else talks to it by messages and reads it by snapshots.
 
+mod beat;
 mod core_loop;
 mod display;
 mod drafts;
@@ -23,6 +24,7 @@ mod frame_port;
 mod publish;
 mod worker;
 
+pub use beat::{Beat, Beats, Stop};
 pub use core_loop::Finished;
 pub use frame_port::FramePort;
 pub use publish::{Samples, Times};
