@@ -27,6 +27,8 @@ pub mod display;
 
 pub mod control;
 
+pub mod service;
+
 pub mod runtime;
 
 pub mod simulate;

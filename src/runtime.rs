@@ -16,16 +16,19 @@
 //! The core thread is the only one that touches the [`Station`]. Everything
 //! else talks to it by messages and reads it by snapshots.
 
-mod beat;
+mod camera;
 mod core_loop;
+mod devices;
 mod display;
 mod drafts;
 mod frame_port;
+mod inputs;
 mod publish;
 mod worker;
 
-pub use beat::{Beat, Beats, Stop};
+pub use crate::service::{Beat, Beats};
 pub use core_loop::Finished;
+pub use devices::Stop;
 pub use frame_port::FramePort;
 pub use publish::{Samples, Times};
 
@@ -36,15 +39,15 @@ use crate::device::lines::SIMULATED_CHIP;
 use crate::device::realtime::{Priority, raise_priority};
 use crate::device::simchip::{SimChip, SimReader};
 use crate::infer::inspector::Inspector;
-use crate::outputs::link::Link;
+use crate::outputs::link::{Link, Peer};
 use crate::record::{Hooks, Recorder, Ring};
 use crate::station::Station;
 use crate::station::event::{Command, Event, FrameSeen};
 use crate::status::Status;
-use crate::units::CameraId;
+use crate::units::{CameraId, Micros};
 use crate::vision::frame::Frame;
 use anyhow::{Context, Result, bail};
-use core_loop::{CoreLoop, Frames};
+use core_loop::{CoreLoop, Frames, Pending};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use drafts::Drafts;
 use publish::{Board, Publisher};
@@ -56,6 +59,10 @@ use std::thread::JoinHandle;
 const MESSAGES_MAX: usize = 1_024;
 /// Parts waiting for a worker; beyond that their verdicts would be late anyway.
 const JOBS_MAX: usize = 16;
+/// The core turns every 20 ms; a second of silence is no load, it is a hang.
+const CORE_PATIENCE: Micros = Micros::from_secs(1);
+/// However short the deadlines are, a computer under load may need this long for a job.
+const JOB_PATIENCE: Micros = Micros::from_secs(5);
 
 /// What the core thread is told.
 pub enum Message {
@@ -81,10 +88,38 @@ impl Overflow {
 }
 
 /// How a station is run, beside its configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Threads that run models.
     pub workers: usize,
+    /// The process that owns the output lines.
+    pub outputs: Peer,
+    /// Where the loops leave their signs of life.
+    pub beats: Beats,
+}
+
+/// A configuration whose models are loaded. So far nothing was touched that another
+/// running station could need.
+pub struct Prepared {
+    config: Arc<Config>,
+    options: Options,
+    inspectors: Vec<Vec<Inspector>>,
+}
+
+impl Prepared {
+    /// Models first: they take longest and fail most often.
+    pub fn new(config: Arc<Config>, options: Options) -> Result<Prepared> {
+        let inspectors = load_inspectors(&config, options.workers.max(1))?;
+        Ok(Prepared {
+            config,
+            options,
+            inspectors,
+        })
+    }
+
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
 }
 
 /// A running station.
@@ -97,17 +132,25 @@ pub struct Runtime {
     chip: Option<SimChip>,
     core: JoinHandle<Finished>,
     workers: Vec<JoinHandle<()>>,
+    beats: Beats,
+    stop: Stop,
+    /// Cameras and input lines.
+    devices: Vec<JoinHandle<()>>,
     /// Dropping it ends the display thread.
     display: Option<(Sender<()>, JoinHandle<()>)>,
     _control: Control,
 }
 
 impl Runtime {
-    /// Opens the record, loads the models, starts the output process and all threads.
+    /// Opens the record, starts the output process and all threads but those of devices.
     /// The permit stays off until a person acknowledges (invariant 6).
-    pub fn start(config: Arc<Config>, options: Options) -> Result<Runtime> {
-        // Models first: they take longest and fail most often, and nothing is touched before.
-        let inspectors = load_inspectors(&config, options.workers.max(1))?;
+    pub fn start(prepared: Prepared) -> Result<Runtime> {
+        let Prepared {
+            config,
+            options,
+            inspectors,
+        } = prepared;
+        let Options { outputs, beats, .. } = options;
         let (ring, resume) = Ring::open(&config.record.path)?;
         let clock = Clock;
         let now = clock.now();
@@ -124,14 +167,17 @@ impl Runtime {
             .then(SimChip::create)
             .transpose();
         let chip = chip.context("cannot create the simulated chip")?;
-        let link = start_link(&config, chip.as_ref(), &messages)?;
+        let link = start_link(outputs, &config, chip.as_ref(), &messages)?;
         let drafts = Arc::new(Drafts::new());
         let (jobs, to_workers) = bounded(JOBS_MAX);
+        let patience = job_patience(&config);
         let mut workers = Vec::with_capacity(inspectors.len());
         for (n, own) in inspectors.into_iter().enumerate() {
             let (jobs, answers, drafts) = (to_workers.clone(), messages.clone(), Arc::clone(&drafts));
-            workers.push(spawn(&format!("infer-{n}"), move || {
-                worker::run(&jobs, &answers, own, &drafts)
+            let name = format!("infer-{n}");
+            let beat = beats.register(name.clone(), patience);
+            workers.push(spawn(&name, move || {
+                worker::run(&jobs, &answers, own, &drafts, &beat)
             })?);
         }
         let control = start_control(&config, &messages, &board)?;
@@ -150,6 +196,8 @@ impl Runtime {
             drafts,
             recipe: Arc::clone(&recipe),
             config: Arc::clone(&config),
+            beat: beats.register("core", CORE_PATIENCE),
+            pending: Pending::new(beats.register("inference", patience)),
         };
         let core = spawn("core", move || {
             if let Err(error) = raise_priority(Priority::Core) {
@@ -166,6 +214,9 @@ impl Runtime {
             chip,
             core,
             workers,
+            beats,
+            stop: Stop::default(),
+            devices: Vec::new(),
             display,
             _control: control,
         })
@@ -221,9 +272,12 @@ impl Runtime {
                 "the core thread panicked: this is a bug in elek; the outputs are safe and the ring is whole"
             );
         };
-        for worker in self.workers {
-            if worker.join().is_err() {
-                tracing::error!("an inference thread panicked");
+        // Only now: what the belt carried out while it coasted had to be seen.
+        self.stop.set();
+        for thread in self.workers.into_iter().chain(self.devices) {
+            let name = thread.thread().name().unwrap_or("a thread").to_owned();
+            if thread.join().is_err() {
+                tracing::error!("the thread {name} panicked");
             }
         }
         if let Some((stop, thread)) = self.display.take() {
@@ -234,6 +288,16 @@ impl Runtime {
         }
         Ok(finished)
     }
+}
+
+/// A job is overdue when its verdict has been worthless for a long time: it will not come back.
+fn job_patience(config: &Config) -> Micros {
+    let decide = config
+        .recipes
+        .iter()
+        .map(|recipe| recipe.decide_within.get())
+        .max();
+    JOB_PATIENCE.max(Micros::new(decide.unwrap_or(0) * 4))
 }
 
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
@@ -280,12 +344,17 @@ fn start_recorder(
     Recorder::spawn(config, ring, hooks).context("cannot start the record")
 }
 
-fn start_link(config: &Config, chip: Option<&SimChip>, messages: &Sender<Message>) -> Result<Link> {
+fn start_link(
+    peer: Peer,
+    config: &Config,
+    chip: Option<&SimChip>,
+    messages: &Sender<Message>,
+) -> Result<Link> {
     let to_core = messages.clone();
     let sink = Arc::new(move |event| {
         let _ = to_core.send(Message::Event(event));
     });
-    Link::spawn(&config.outputs, chip, sink).context("cannot start the output process")
+    Link::to(peer, &config.outputs, chip, sink).context("the output process cannot be had")
 }
 
 /// Takes what happens on the input lines. Never blocks.

@@ -4,6 +4,7 @@ use super::session::{Outcome, Session, Show};
 use super::summary::Summary;
 use crate::config::{self, Config};
 use crate::display;
+use crate::outputs::link::Peer;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,8 +51,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         acknowledge: true,
         limit: Some(args.seconds),
         workers: args.workers,
+        outputs: Peer::own_child(),
         show: Show::Live,
         seed: args.seed,
+        reload: None,
     };
     let outcome = session.run(&config)?;
     let picture = save_display(&config, &outcome, &out)?;

@@ -2,8 +2,9 @@
 
 use super::session::{Session, Show};
 use super::summary;
-use crate::config::{self, CameraSource, Config};
-use anyhow::{Result, bail};
+use crate::config::{self, CameraSource};
+use crate::outputs::link::Peer;
+use anyhow::{Result, anyhow, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ pub struct Args {
     /// Threads that run models.
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
+    /// Use the output process that listens on this socket (`elek outputs --socket`) instead of starting one.
+    #[arg(long, value_name = "SOCKET")]
+    outputs: Option<PathBuf>,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -36,13 +40,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    check_supported(&config)?;
+    if args.acknowledge && matches!(config.cameras[0].source, CameraSource::V4l2(_)) {
+        bail!("--acknowledge is for simulated lines; at a real belt a person looks before it starts");
+    }
+    let path = args.config.clone();
     let session = Session {
         acknowledge: args.acknowledge,
         limit: args.seconds,
         workers: args.workers,
+        outputs: args.outputs.map_or_else(Peer::own_child, Peer::Socket),
         show: Show::Log,
         seed: None,
+        reload: Some(Box::new(move || {
+            let config = config::load(&path).map_err(|report| anyhow!("\n{report}"))?;
+            Ok(Arc::new(config))
+        })),
     };
     let outcome = session.run(&config)?;
     if args.json {
@@ -54,17 +66,4 @@ pub fn run(args: Args) -> Result<ExitCode> {
         print!("{}", summary::Summary::new(&outcome));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What the configuration may describe but this version cannot drive.
-fn check_supported(config: &Config) -> Result<()> {
-    if let CameraSource::V4l2(source) = &config.cameras[0].source {
-        bail!(
-            "this version drives simulated cameras and folders of pictures, not the V4L2 device {}. \
-             Use [camera.{name}.source.simulated] or [camera.{name}.source.folder]",
-            source.device.display(),
-            name = config.cameras[0].name
-        );
-    }
-    Ok(())
 }

@@ -1,15 +1,28 @@
-//! A station and its simulated line, from start to summary: what `run` and `demo` share.
+//! A station from start to summary: what `run` and `demo` share.
+//!
+//! ```text
+//!            SIGHUP and the new file is good: permit off, belt empties, then the new one
+//!   Prepared ──▶ running ──────────────────────────────────────────────▶ Prepared
+//!                   │ SIGTERM, SIGINT, time limit, end of the pictures
+//!                   ▼
+//!                 summary
+//! ```
 
+use super::summary;
 use crate::config::{CameraSource, Config};
 use crate::device::clock::Clock;
-use crate::runtime::{Finished, Options, Runtime, Times};
+use crate::device::watchdog::Watchdog;
+use crate::outputs::link::Peer;
+use crate::runtime::{Beats, Finished, Options, Prepared, Runtime, Times};
+use crate::service::Service;
 use crate::simulate::live::{LineAccount, LiveLine, Ports};
 use crate::simulate::world::WorldOptions;
 use crate::station::event::Command;
 use crate::status::{State, Status};
 use crate::units::CameraId;
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use arc_swap::ArcSwapOption;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,10 +44,16 @@ pub struct Session {
     /// End by itself after this time.
     pub limit: Option<Duration>,
     pub workers: usize,
+    pub outputs: Peer,
     pub show: Show,
     /// In place of the configuration's seed.
     pub seed: Option<u64>,
+    /// Reads the configuration again on SIGHUP; without it the signal ends the process.
+    pub reload: Option<Reload>,
 }
+
+/// Reads and checks the configuration file anew.
+pub type Reload = Box<dyn Fn() -> Result<Arc<Config>>>;
 
 /// What is printed while the station runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,38 +69,220 @@ pub struct Outcome {
     pub status: Status,
     pub times: Times,
     pub finished: Finished,
-    pub line: LineAccount,
+    /// What a simulated line says of itself; a real one cannot tell.
+    pub line: Option<LineAccount>,
 }
 
 impl Session {
     pub fn run(&self, config: &Arc<Config>) -> Result<Outcome> {
-        let signalled = Arc::new(AtomicBool::new(false));
+        let around = Around::new(config, self.reload.is_some())?;
+        let mut prepared = self.prepare(Arc::clone(config), &around.beats)?;
+        // To go back to, should a new configuration fail where only a start can tell.
+        let mut fallback = None;
+        loop {
+            let config = Arc::clone(prepared.config());
+            let station = match (Station::start(prepared, self.seed), fallback.take()) {
+                (Ok(station), _) => station,
+                (Err(error), None) => return Err(error),
+                (Err(error), Some(old)) => {
+                    tracing::warn!("back to the old configuration, the new one cannot be used: {error:#}");
+                    prepared = self.prepare(old, &around.beats)?;
+                    continue;
+                }
+            };
+            around.service.ready();
+            let next = self.watch(&station, &around);
+            if next.is_none() {
+                around.service.stopping();
+            }
+            let outcome = station.stop()?;
+            match next {
+                None => return Ok(outcome),
+                Some(next) => prepared = next,
+            }
+            fallback = Some(config);
+        }
+    }
+
+    fn prepare(&self, config: Arc<Config>, beats: &Beats) -> Result<Prepared> {
+        let options = Options {
+            workers: self.workers,
+            outputs: self.outputs.clone(),
+            beats: beats.clone(),
+        };
+        Prepared::new(config, options)
+    }
+
+    /// Until a signal, the time limit, or the end of the pictures. `Some`: go on with this one.
+    fn watch(&self, station: &Station, around: &Around) -> Option<Prepared> {
+        let started = Instant::now();
+        let mut screen = Screen::new(self.show);
+        let mut acknowledged = !self.acknowledge;
+        let mut through = None;
+        let mut next = None;
+        while !around.signals.end() && !station.runtime.has_ended() && next.is_none() {
+            let status = station.runtime.status();
+            // Refused until the output process is there, so a person would press again.
+            if !acknowledged && status.state == State::Waiting {
+                station.runtime.command(Command::Acknowledge);
+            }
+            acknowledged |= status.state == State::Running;
+            screen.show(&status);
+            around.words.store(Some(Arc::new(summary::line(&status))));
+            if self.limit.is_some_and(|limit| started.elapsed() >= limit) {
+                break;
+            }
+            if station.is_through() && through.get_or_insert_with(Instant::now).elapsed() >= LAST_PARTS {
+                break;
+            }
+            if let Some(reload) = &self.reload
+                && around.signals.reload()
+            {
+                next = self.read_anew(reload, around);
+            }
+            std::thread::sleep(LOOK);
+        }
+        screen.end();
+        next
+    }
+
+    /// Reads the file and loads its models while the station goes on. A bad file changes nothing
+    /// (invariant 11).
+    fn read_anew(&self, reload: &Reload, around: &Around) -> Option<Prepared> {
+        around.service.reloading();
+        match reload().and_then(|config| self.prepare(config, &around.beats)) {
+            Ok(next) => {
+                tracing::info!("the configuration is read anew: the belt stops until a person acknowledges");
+                Some(next)
+            }
+            Err(error) => {
+                tracing::warn!("the old configuration stays in force, the new one cannot be used: {error:#}");
+                around.service.ready();
+                None
+            }
+        }
+    }
+}
+
+/// What outlives a change of the configuration.
+struct Around {
+    signals: Signals,
+    beats: Beats,
+    service: Service,
+    /// The state in one line, for the service manager.
+    words: Arc<ArcSwapOption<String>>,
+}
+
+impl Around {
+    fn new(config: &Config, reload: bool) -> Result<Around> {
+        let signals = Signals::catch(reload).context("cannot catch signals")?;
+        let watchdog = match &config.station.watchdog {
+            None => None,
+            Some(path) => Some(Watchdog::arm(path).with_context(|| {
+                format!(
+                    "the watchdog {} cannot be had: does the service manager own it already?",
+                    path.display()
+                )
+            })?),
+        };
+        let beats = Beats::default();
+        let words = Arc::new(ArcSwapOption::empty());
+        let shown = Arc::clone(&words);
+        let service = Service::start(beats.clone(), watchdog, move || {
+            shown.load().as_deref().map(String::clone)
+        })
+        .context("cannot start the service thread")?;
+        Ok(Around {
+            signals,
+            beats,
+            service,
+            words,
+        })
+    }
+}
+
+/// What the process was asked from outside.
+struct Signals {
+    end: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn catch(reload: bool) -> std::io::Result<Signals> {
+        let signals = Signals {
+            end: Arc::default(),
+            reload: Arc::default(),
+        };
         for signal in [SIGINT, SIGTERM] {
             // The second one ends the process at once, should the first not be enough.
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&signalled))?;
-            signal_hook::flag::register(signal, Arc::clone(&signalled))?;
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&signals.end))?;
+            signal_hook::flag::register(signal, Arc::clone(&signals.end))?;
         }
-        let runtime = Runtime::start(
-            Arc::clone(config),
-            Options {
-                workers: self.workers,
-            },
-        )?;
-        let ports = Ports {
-            inputs: runtime.inputs(),
-            frames: runtime.frames(CameraId(0)),
-            chip: runtime
-                .chip()
-                .context("the lines of a simulated camera must be on the chip `sim`")?,
+        if reload {
+            signal_hook::flag::register(SIGHUP, Arc::clone(&signals.reload))?;
+        }
+        Ok(signals)
+    }
+
+    fn end(&self) -> bool {
+        self.end.load(Ordering::Relaxed)
+    }
+
+    /// Once per signal.
+    fn reload(&self) -> bool {
+        self.reload.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// A running station with whatever plays its line.
+struct Station {
+    runtime: Runtime,
+    /// `None`: the line is real.
+    line: Option<LiveLine>,
+}
+
+impl Station {
+    fn start(prepared: Prepared, seed: Option<u64>) -> Result<Station> {
+        let config = Arc::clone(prepared.config());
+        let mut runtime = Runtime::start(prepared)?;
+        let line = match config.cameras[0].source {
+            CameraSource::V4l2(_) => runtime.start_devices().map(|()| None),
+            CameraSource::Simulated(_) | CameraSource::Folder(_) => {
+                simulated_line(&config, &runtime, seed).map(Some)
+            }
         };
-        let options = WorldOptions::of(config, self.seed.unwrap_or_else(|| seed(config)));
-        let line =
-            LiveLine::start(config, options, Clock, ports).context("cannot start the simulated line")?;
-        self.watch(&runtime, &line, &signalled);
-        let status = stop(&runtime);
-        let line = line
-            .finish()
-            .context("the simulated line failed: this is a bug in elek")?;
+        match line {
+            Ok(line) => Ok(Station { runtime, line }),
+            Err(error) => {
+                runtime.command(Command::Stop);
+                // What went wrong first is what the person has to know.
+                let _ = runtime.finish();
+                Err(error)
+            }
+        }
+    }
+
+    /// The source has no more pictures.
+    fn is_through(&self) -> bool {
+        self.line.as_ref().is_some_and(LiveLine::is_through)
+    }
+
+    /// Permit off, planned rejects finished, outputs safe, and the account.
+    fn stop(self) -> Result<Outcome> {
+        let Station { runtime, line } = self;
+        runtime.command(Command::Stop);
+        let asked = Instant::now();
+        while !runtime.has_ended() && asked.elapsed() < STOP_MAX {
+            std::thread::sleep(LOOK / 10);
+        }
+        let status = runtime.status();
+        let line = match line {
+            None => None,
+            Some(line) => Some(
+                line.finish()
+                    .context("the simulated line failed: this is a bug in elek")?,
+            ),
+        };
         let times = runtime.times();
         Ok(Outcome {
             finished: runtime.finish()?,
@@ -90,48 +291,22 @@ impl Session {
             line,
         })
     }
-
-    /// Until a signal, the time limit, or the end of the pictures.
-    fn watch(&self, runtime: &Runtime, line: &LiveLine, signalled: &AtomicBool) {
-        let started = Instant::now();
-        let mut screen = Screen::new(self.show);
-        let mut acknowledged = !self.acknowledge;
-        let mut through = None;
-        while !signalled.load(Ordering::Relaxed) && !runtime.has_ended() {
-            let status = runtime.status();
-            // Refused until the output process is there, so a person would press again.
-            if !acknowledged && status.state == State::Waiting {
-                runtime.command(Command::Acknowledge);
-            }
-            acknowledged |= status.state == State::Running;
-            screen.show(&status);
-            if self.limit.is_some_and(|limit| started.elapsed() >= limit) {
-                break;
-            }
-            if line.is_through() && through.get_or_insert_with(Instant::now).elapsed() >= LAST_PARTS {
-                break;
-            }
-            std::thread::sleep(LOOK);
-        }
-        screen.end();
-    }
 }
 
-/// Permit off, planned rejects finished, and the last snapshot.
-fn stop(runtime: &Runtime) -> Status {
-    runtime.command(Command::Stop);
-    let asked = Instant::now();
-    while !runtime.has_ended() && asked.elapsed() < STOP_MAX {
-        std::thread::sleep(LOOK / 10);
-    }
-    runtime.status()
-}
-
-fn seed(config: &Config) -> u64 {
-    match &config.cameras[0].source {
+fn simulated_line(config: &Arc<Config>, runtime: &Runtime, seed: Option<u64>) -> Result<LiveLine> {
+    let ports = Ports {
+        inputs: runtime.inputs(),
+        frames: runtime.frames(CameraId(0)),
+        chip: runtime
+            .chip()
+            .context("the lines of a simulated camera must be on the chip `sim`")?,
+    };
+    let seed = seed.unwrap_or(match &config.cameras[0].source {
         CameraSource::Simulated(source) => source.seed,
         CameraSource::Folder(_) | CameraSource::V4l2(_) => 0,
-    }
+    });
+    LiveLine::start(config, WorldOptions::of(config, seed), Clock, ports)
+        .context("cannot start the simulated line")
 }
 
 /// Prints the state while the station runs.

@@ -14,7 +14,8 @@ pub struct Summary {
     pub counts: Counts,
     /// `seen = passed + rejected + escaped + unaccounted + in flight`.
     pub balances: bool,
-    pub truth: Truth,
+    /// Of a simulated line only.
+    pub truth: Option<Truth>,
     pub stages_ms: Vec<Stage>,
     /// Time left between verdict and the last moment to plan the reject.
     pub margin_ms: Option<Spread>,
@@ -69,7 +70,10 @@ impl Summary {
         Summary {
             counts: outcome.finished.counts,
             balances: outcome.finished.counts.balances(),
-            truth: Truth::new(outcome.line.counts.crossed, &outcome.line.finished),
+            truth: outcome
+                .line
+                .as_ref()
+                .map(|line| Truth::new(line.counts.crossed, &line.finished)),
             stages_ms: stages
                 .into_iter()
                 .filter_map(|(name, samples)| Stage::new(name, samples))
@@ -85,7 +89,8 @@ impl Summary {
 
     /// The station's account balances and its count is the line's own.
     pub fn is_sound(&self) -> bool {
-        self.balances && self.counts.seen == self.truth.crossed
+        let agrees = |truth: &Truth| self.counts.seen == truth.crossed;
+        self.balances && self.truth.as_ref().is_none_or(agrees)
     }
 }
 
@@ -159,7 +164,9 @@ impl fmt::Display for Summary {
             "DOES NOT BALANCE: this is a bug in elek"
         };
         writeln!(f, "  the account {word}; late verdicts: {}", c.late)?;
-        self.truth.write(f)?;
+        if let Some(truth) = &self.truth {
+            truth.write(f)?;
+        }
         self.write_times(f)
     }
 }

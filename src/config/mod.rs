@@ -59,6 +59,8 @@ pub struct Station {
     pub on_fault: OnFault,
     pub acknowledge: Option<InputLine>,
     pub beacon: Option<OutputId>,
+    /// The board's watchdog, where the service manager does not feed it.
+    pub watchdog: Option<PathBuf>,
 }
 
 /// What a fault without an action of its own does.

@@ -9,6 +9,7 @@
 //! | [`folder`] | – | a folder of pictures in place of a camera |
 //! | [`mapped`] | a mapped file of the record | the same |
 //! | [`realtime`] | priority and locked memory | – |
+//! | [`watchdog`] | the board's own watchdog | – |
 //!
 //! `unsafe` is allowed here and in `kernels/` only (invariant 12).
 
@@ -18,3 +19,4 @@ pub mod lines;
 pub mod mapped;
 pub mod realtime;
 pub mod simchip;
+pub mod watchdog;

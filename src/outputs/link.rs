@@ -256,6 +256,8 @@ impl Link {
                     .args(["outputs", "--fd", "0"])
                     .stdin(Stdio::from(theirs))
                     .stdout(Stdio::null())
+                    // The service manager speaks with its parent only.
+                    .env_remove("NOTIFY_SOCKET")
                     // Ctrl-C is for us; it stays until we have finished what is planned.
                     .process_group(0)
                     .spawn()

@@ -10,6 +10,7 @@ use crate::device::lines::OutputPort;
 use crate::device::realtime;
 use crate::outputs::protocol::{LineInfo, MESSAGE_BYTES, Packet, Receiver, Report, Request, Sender};
 use crate::outputs::table::{EFFECTS_MAX, Effect, LINES_MAX, LineSpec, Order, SafeCause, Table};
+use crate::service::{Beat, Beats, Service};
 use crate::units::{Micros, OutputId};
 use anyhow::{Context, Result, bail};
 use arrayvec::ArrayVec;
@@ -33,6 +34,9 @@ const GREETING_MAX: Duration = Duration::from_secs(2);
 /// Orders taken before the table is looked at again, so that a flood of orders cannot keep
 /// a line on: it is more than a sane core has under way, and takes well below a millisecond.
 const ORDERS_MAX: usize = 64;
+
+/// The loop turns at every heartbeat, and every 500 ms without a session.
+const PATIENCE: Micros = Micros::from_secs(1);
 
 /// Where sessions come from.
 #[derive(Clone, Debug)]
@@ -62,13 +66,20 @@ pub fn run(door: Door<'_>) -> Result<SafeCause> {
             // A terminal sends Ctrl-C, and systemd SIGTERM, to parent and child alike. The parent
             // still has rejects to finish, so the child waits for its good-bye or its end.
             let granted = prepare()?;
-            let mut process = Process::new(granted, Arc::default())?;
+            // `elek run` hears its silence, so nobody else has to look at it.
+            let beat = Beats::default().register("outputs", PATIENCE);
+            let mut process = Process::new(granted, Arc::default(), beat)?;
             Ok(process.session(socket, None))
         }
         Door::Socket(path) => {
             let listener = listen_on(path)?;
+            let beats = Beats::default();
+            let beat = beats.register("outputs", PATIENCE);
+            // Before the priority is raised: this thread feeds the watchdog in its spare time.
+            let service = Service::start(beats, None, || None).context("cannot start a thread")?;
             let granted = prepare()?;
-            let mut process = Process::new(granted, end)?;
+            let mut process = Process::new(granted, end, beat)?;
+            service.ready();
             let cause = process.sessions(&listener);
             // The name may already belong to a successor's socket; an error changes nothing.
             let _ = std::fs::remove_file(path);
@@ -129,6 +140,7 @@ struct Process {
     port: Option<OutputPort>,
     effects: Vec<Effect>,
     end: Arc<AtomicBool>,
+    beat: Beat,
 }
 
 /// One end of a conversation with `elek run`.
@@ -148,7 +160,7 @@ enum Received {
 }
 
 impl Process {
-    fn new(granted: Granted, end: Arc<AtomicBool>) -> Result<Process> {
+    fn new(granted: Granted, end: Arc<AtomicBool>, beat: Beat) -> Result<Process> {
         Ok(Process {
             granted,
             alarm: Alarm::new().context("cannot create a timer")?,
@@ -156,6 +168,7 @@ impl Process {
             port: None,
             effects: Vec::with_capacity(EFFECTS_MAX),
             end,
+            beat,
         })
     }
 
@@ -163,6 +176,7 @@ impl Process {
     fn sessions(&mut self, listener: &OwnedFd) -> Result<SafeCause> {
         let mut last = SafeCause::Start;
         while !self.end.load(Ordering::Acquire) {
+            self.beat.tick();
             // Looks at `end` now and then: a signal just before the poll would not interrupt it.
             if !clock::wait_readable(listener, Duration::from_millis(500)).context("cannot wait")? {
                 continue;
@@ -217,6 +231,7 @@ impl Process {
 
     /// Sleeps until something is due or has come, and does it.
     fn turn(&mut self, session: &mut Session, listener: Option<&OwnedFd>) -> rustix::io::Result<()> {
+        self.beat.tick();
         self.alarm.set(self.table.next_deadline())?;
         let mut fds: ArrayVec<PollFd<'_>, 3> = ArrayVec::new();
         fds.push(PollFd::new(&session.socket, PollFlags::IN));

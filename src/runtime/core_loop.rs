@@ -10,6 +10,7 @@ use crate::device::clock::Clock;
 use crate::outputs::link::{Link, LinkStatus};
 use crate::record::pictures::wanted;
 use crate::record::{self, Recorder, Ring, RingError};
+use crate::service::Beat;
 use crate::station::Station;
 use crate::station::event::{Action, Counts, Entry, Event, InspectFault, InspectJob, Trouble, Verdict};
 use crate::units::{FrameId, Instant, Micros, PartId};
@@ -45,6 +46,8 @@ pub struct CoreLoop {
     /// The recipe in force, for the camera threads.
     pub recipe: Arc<AtomicU16>,
     pub config: Arc<Config>,
+    pub beat: Beat,
+    pub pending: Pending,
 }
 
 impl CoreLoop {
@@ -59,6 +62,7 @@ impl CoreLoop {
         let mut respawn = None;
         loop {
             let now = self.clock.now();
+            self.beat.tick();
             if now >= beat {
                 self.link.heartbeat();
                 beat = now + HEARTBEAT;
@@ -134,7 +138,12 @@ struct Todo {
 impl CoreLoop {
     fn take(&mut self, message: Message, todo: &mut Todo) {
         match message {
-            Message::Event(event) => self.step(event, todo),
+            Message::Event(event) => {
+                if matches!(event, Event::Inspected { .. }) {
+                    self.pending.answered();
+                }
+                self.step(event, todo);
+            }
             Message::Frame {
                 seen,
                 frame,
@@ -239,7 +248,7 @@ impl CoreLoop {
             frame,
             locate_us,
         }) {
-            Ok(()) => {}
+            Ok(()) => self.pending.accepted(),
             Err(TrySendError::Full(_)) => again.push_back(failed(InspectFault::Overload)),
             Err(TrySendError::Disconnected(_)) => again.push_back(failed(InspectFault::Model)),
         }
@@ -249,6 +258,34 @@ impl CoreLoop {
         match self.link.respawn() {
             Ok(()) => tracing::info!("the output process was started again"),
             Err(error) => tracing::warn!("the output process cannot be started: {error:#}"),
+        }
+    }
+}
+
+/// Jobs that inference took and has not answered. While there are some, an answer is due.
+pub struct Pending {
+    jobs: usize,
+    beat: Beat,
+}
+
+impl Pending {
+    pub fn new(beat: Beat) -> Self {
+        beat.idle();
+        Pending { jobs: 0, beat }
+    }
+
+    fn accepted(&mut self) {
+        if self.jobs == 0 {
+            self.beat.tick();
+        }
+        self.jobs += 1;
+    }
+
+    fn answered(&mut self) {
+        self.jobs = self.jobs.saturating_sub(1);
+        match self.jobs {
+            0 => self.beat.idle(),
+            _ => self.beat.tick(),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::Message;
 use super::drafts::Drafts;
 use crate::infer::inspection::Inspection;
 use crate::infer::inspector::Inspector;
+use crate::service::Beat;
 use crate::station::event::{Event, InspectFault, InspectJob};
 use crate::vision::frame::Frame;
 use crossbeam_channel::{Receiver, Sender};
@@ -18,8 +19,16 @@ pub struct Job {
 }
 
 /// Runs until the job queue closes. `inspectors` has one entry per recipe, in their order.
-pub fn run(jobs: &Receiver<Job>, answers: &Sender<Message>, mut inspectors: Vec<Inspector>, drafts: &Drafts) {
+pub fn run(
+    jobs: &Receiver<Job>,
+    answers: &Sender<Message>,
+    mut inspectors: Vec<Inspector>,
+    drafts: &Drafts,
+    beat: &Beat,
+) {
+    beat.idle();
     for job in jobs {
+        beat.tick();
         let part = job.job.part;
         let result = inspect(&mut inspectors, &job, drafts);
         // The frame's buffer goes back before the core hears of the result.
@@ -31,6 +40,7 @@ pub fn run(jobs: &Receiver<Job>, answers: &Sender<Message>, mut inspectors: Vec<
         {
             return;
         }
+        beat.idle();
     }
 }
 

@@ -203,6 +203,7 @@ impl Line {
                 },
                 acknowledge: Some(input("ACK")),
                 beacon: rng.chance(500).then_some(BEACON),
+                watchdog: None,
             },
             belt: Belt {
                 lane: LaneId(0),

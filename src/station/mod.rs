@@ -78,8 +78,9 @@ const HELD_UP: Micros = Micros::from_millis(5);
 /// A push-button bounces for some milliseconds and is held for more than this.
 const BUTTON_STABLE: Micros = Micros::from_millis(20);
 /// After `Command::Stop` the core waits this long for the belt to carry the last
-/// parts out, and gives up when the belt has stood for that long.
-const END_WITHIN: Micros = Micros::from_secs(10);
+/// parts out, and gives up when the belt has stood for that long. The service is to
+/// have ended within 5 s.
+const END_WITHIN: Micros = Micros::from_secs(4);
 const END_STANDING: Micros = Micros::from_secs(1);
 
 /// What is known from before: the account, and what nobody can say any more.

@@ -251,6 +251,7 @@ fn station(s: &Section<'_>, lines: &Lines<'_>) -> Option<(At<String>, Station)> 
             ),
         },
     };
+    let watchdog = s.optional("watchdog", Value::text);
     restart?;
     let station = Station {
         id: id?.value,
@@ -258,6 +259,7 @@ fn station(s: &Section<'_>, lines: &Lines<'_>) -> Option<(At<String>, Station)> 
         on_fault: on_fault?,
         acknowledge: acknowledge?.map(|at| at.value),
         beacon: beacon?.map(|at| at.value),
+        watchdog: watchdog?.map(|at| PathBuf::from(at.value)),
     };
     Some((recipe?, station))
 }

@@ -90,6 +90,7 @@ pub(crate) fn config() -> Config {
             on_fault: OnFault::StopBelt,
             acknowledge: Some(line("ACK")),
             beacon: Some(BEACON),
+            watchdog: None,
         },
         belt: Belt {
             lane: LaneId(0),

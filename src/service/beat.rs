@@ -3,22 +3,8 @@
 
 use crate::device::clock;
 use crate::units::{Instant, Micros};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Tells the device threads to end. They look at it at least every 200 ms.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// One loop's sign of life.
 #[derive(Clone, Debug)]
@@ -48,9 +34,9 @@ impl Beat {
     }
 }
 
-/// The signs of life of all loops.
+/// The signs of life of all loops of the process. A loop that has ended is forgotten.
 #[derive(Clone, Debug, Default)]
-pub struct Beats(Arc<Mutex<Vec<Arc<Slot>>>>);
+pub struct Beats(Arc<Mutex<Vec<Weak<Slot>>>>);
 
 impl Beats {
     /// A loop that turns at least every `patience`, or says that it is idle.
@@ -60,13 +46,15 @@ impl Beats {
             patience,
             last: AtomicI64::new(clock::now().as_micros()),
         });
-        self.lock().push(Arc::clone(&slot));
+        let mut slots = self.lock();
+        slots.retain(|slot| slot.strong_count() > 0);
+        slots.push(Arc::downgrade(&slot));
         Beat(slot)
     }
 
     /// The first loop that has been silent for too long, and for how long.
     pub fn silent(&self, now: Instant) -> Option<(String, Micros)> {
-        self.lock().iter().find_map(|slot| {
+        self.lock().iter().filter_map(Weak::upgrade).find_map(|slot| {
             let last = slot.last.load(Ordering::Relaxed);
             let silent = Micros::new(now.as_micros().saturating_sub(last));
             (last != IDLE && silent > slot.patience).then(|| (slot.name.clone(), silent))
@@ -74,7 +62,7 @@ impl Beats {
     }
 
     /// A panicking thread cannot leave the list half written.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Slot>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Slot>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,5 +88,7 @@ mod tests {
         worker.tick();
         let (name, _) = beats.silent(clock::now() + Micros::from_secs(6)).unwrap();
         assert_eq!(name, "infer-0");
+        drop(worker);
+        assert_eq!(beats.silent(clock::now() + Micros::from_secs(6)), None);
     }
 }
