@@ -18,6 +18,7 @@ mod evaluate;
 mod man;
 mod model;
 mod outputs;
+mod probe;
 mod run;
 mod session;
 mod simulate;
@@ -66,6 +67,8 @@ enum Command {
     Changeover(changeover::Args),
     /// Time the way from frame to verdict on this machine.
     Bench(bench::Args),
+    /// Look at this box: cameras, displays, processor, and what is wrong with them.
+    Probe(probe::Args),
     /// Own the output lines (started by `elek run`, or by systemd).
     Outputs(outputs::Args),
     /// Print completions for a shell.
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Ack(args) => ack::run(args),
         Command::Changeover(args) => changeover::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Outputs(args) => outputs::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),

@@ -27,3 +27,33 @@ pub fn widest<W: Work>(work: W) -> W::Output {
 fn with_avx2<W: Work>(work: W) -> W::Output {
     work.run()
 }
+
+/// The instruction sets beyond the base that matter to this program and that this processor has, the
+/// weakest first.
+pub fn found() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let mut note = |name, there| {
+        if there {
+            found.push(name);
+        }
+    };
+    #[cfg(target_arch = "x86_64")]
+    {
+        note("AVX2", std::arch::is_x86_feature_detected!("avx2"));
+        note("AVX-VNNI", std::arch::is_x86_feature_detected!("avxvnni"));
+        let vnni = std::arch::is_x86_feature_detected!("avx512vnni");
+        note(
+            "AVX512-VNNI",
+            vnni && std::arch::is_x86_feature_detected!("avx512vl"),
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        note("NEON", std::arch::is_aarch64_feature_detected!("neon"));
+        note("dotprod", std::arch::is_aarch64_feature_detected!("dotprod"));
+        note("i8mm", std::arch::is_aarch64_feature_detected!("i8mm"));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    note("", false);
+    found
+}
