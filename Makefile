@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup demo test test-long lint models release
+.PHONY: help setup demo test test-long test-vm lint models release
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ test: setup      ## all tests (with ../shared when it is there)
 test-long: setup ## 20,000 simulated shifts and 2,000 kills; about half an hour
 	$(CARGO) run --quiet --bin elek -- simulate --seeds 20000 --traces target/traces
 	ELEK_KILLS=2000 $(CARGO) test --test record_kill
+
+test-vm: setup   ## the release binary against kernel drivers, in a virtual machine; some minutes
+	CARGO="$(CARGO)" cross/vm/test.sh
 
 lint: setup      ## format, clippy, documentation
 	$(CARGO) fmt --check

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Runs tests/vm_*.rs inside a virtual machine with simulated cameras, lines, displays, watchdogs:
+#
+#   cross/vm/test.sh                          all of them, each file in a guest of its own
+#   cross/vm/test.sh vm_camera vm_lines       these
+#   cross/vm/test.sh vm_camera -- unplug      of these, the tests whose names contain `unplug`
+#   cross/vm/test.sh vm_camera -- unplug --nocapture
+#
+# Such a test is marked #[ignore = "needs the virtual machine: make test-vm"]. Inside, it is root,
+# has busybox (modprobe, mount, …), /sys/kernel/config and debugfs, and finds by their usual paths
+# (CARGO_BIN_EXE_elek, CARGO_MANIFEST_DIR) the binary, tests/fixtures, tests/data and systemd/.
+# Tests run one after the other. Files named vm_service*.rs run under a Debian with systemd.
+# Make the assertions about what happens and in which order; a guest is slow and has no clock to trust.
+#
+# The binary is the one that is shipped: `cargo build --release` is run first and its sha256 printed.
+# ELEK_BIN=FILE takes another one instead, such as target/debug/elek while developing.
+# More: run.sh, docs/VM.md.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$project"
+
+tests=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    tests+=("$1")
+    shift
+done
+[ "${1:-}" = -- ] && shift
+filters=("$@")
+if [ ${#tests[@]} = 0 ]; then
+    for file in tests/vm_*.rs; do tests+=("$(basename "$file" .rs)"); done
+fi
+for test in "${tests[@]}"; do
+    [ -f "tests/$test.rs" ] || die "there is no tests/$test.rs"
+done
+
+"$here/install.sh"
+"$here/guest.sh"
+for test in "${tests[@]}"; do
+    case $test in vm_service*) "$here/disk.sh" && break ;; esac
+done
+
+cargo=${CARGO:-cargo}
+target=${CARGO_TARGET_DIR:-$project/target}
+if [ -z "${ELEK_BIN:-}" ]; then
+    $cargo build --release --bin elek
+    ELEK_BIN=$target/release/elek
+fi
+say "elek: $(sha256sum "$ELEK_BIN")"
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/elek-vm.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+# build NAME : the test's binary
+build() {
+    $cargo test --no-run --test "$1" 2>&1 | tee "$work/build.log" >&2
+    local built
+    built=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$work/build.log")
+    [ -x "$built" ] || die "cargo built no binary of tests/$1.rs"
+    echo "$built"
+}
+
+# pack BINARY FOLDER : what is laid over the guest's root
+pack() {
+    local inside=$2/test
+    rm -rf "$2" && mkdir -p "$inside/tests"
+    cp "$1" "$inside/test-binary"
+    # Its names are of use in a backtrace, its debug information fills the guest's memory.
+    strip --strip-debug "$inside/test-binary"
+    cp "$ELEK_BIN" "$inside/elek"
+    cp -r tests/fixtures tests/data "$inside/tests/"
+    [ -d systemd ] && cp -r systemd "$inside/"
+    # The shared libraries, under the same paths.
+    ldd "$1" "$ELEK_BIN" | awk '$2 == "=>" && $3 ~ /^\// {print $3} $1 ~ /^\/.*ld-linux/ {print $1}' | sort -u |
+        while read -r library; do install -D "$library" "$2$library"; done
+    {
+        echo "export RUST_BACKTRACE=1 ELEK_VM=1"
+        # The paths that the compiler wrote into the test lead to the same things here.
+        echo "mkdir -p '$(dirname "$project")' && ln -sfn /test '$project'"
+        echo "mkdir -p '$target/debug' && ln -sf /test/elek '$target/debug/elek'"
+        printf 'exec /test/test-binary --ignored --test-threads=1'
+        [ ${#filters[@]} = 0 ] || printf " '%s'" "${filters[@]}"
+        echo
+    } >"$inside/run.sh"
+}
+
+summary=() failed=0
+for test in "${tests[@]}"; do
+    binary=$(build "$test")
+    pack "$binary" "$work/payload"
+    disk=
+    case $test in vm_service*) disk=1 ;; esac
+    say "$test, in a guest"
+    started=$SECONDS code=0
+    ELEK_VM_DISK=$disk "$here/run.sh" "$work/payload" || code=$?
+    if [ $code = 0 ]; then words=passed; else words="FAILED ($code)" failed=1; fi
+    summary+=("$test: $words, $((SECONDS - started)) s")
+done
+printf 'vm: %s\n' "${summary[@]}" >&2
+exit $failed
