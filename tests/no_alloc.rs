@@ -1,10 +1,22 @@
-//! After warm-up, looking at a frame allocates nothing (invariant 8): frame → blobs → model input.
+//! After warm-up nothing is allocated on the way of a part (invariant 8): frame → blobs → model
+//! input → inspection (what tract itself allocates excepted) → verdict → what the core wants done.
+//! The output process has a test of its own.
+//!
 //! Counted per thread: what the test harness does beside it does not matter.
+
+mod common;
 
 use arrayvec::ArrayVec;
 use elek::config::{BeltAxis, Contrast, Crop, Fit, Locate};
+use elek::infer::engine::Engine;
+use elek::infer::inspector::{Input, Inspector};
 use elek::infer::manifest::Filter;
-use elek::station::event::Blob;
+use elek::infer::sandbox;
+use elek::simulate::trace::Line;
+use elek::simulate::virtual_run::{describe, simulate};
+use elek::station::event::{Action, Blob, Verdict};
+use elek::station::judge::judge;
+use elek::station::{Resume, Station};
 use elek::units::{CameraId, FrameId, Instant, Length};
 use elek::vision::{Frame, Locator, PartSize, PixelFormat, Preprocessor};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -134,4 +146,132 @@ fn from_frame_to_model_input_nothing_is_allocated() {
             assert_eq!(count, 0, "{format} {crop:?}, part of {side} px at {x}, {y}");
         }
     }
+}
+
+/// A green or red picture with a red patch.
+fn coloured(seed: u8) -> Frame {
+    let (width, height) = (64, 48);
+    let bytes = (0..width * height)
+        .flat_map(|at| match (at % width) / 8 == u32::from(seed % 8) {
+            true => [255, seed, 0],
+            false => [seed, 255 - seed, 0],
+        })
+        .collect();
+    common::frame(PixelFormat::Rgb3, width, height, bytes)
+}
+
+/// What `Engine::run` allocates for this input: tract's own.
+fn of_tract(engine: &mut Engine, input: &Input<'_>) -> usize {
+    engine.run(input.rgb).expect("the model runs");
+    let before = allocations();
+    engine.run(input.rgb).expect("the model runs");
+    allocations() - before
+}
+
+#[test]
+fn an_inspection_allocates_nothing_but_what_tract_does() {
+    sandbox::use_program(env!("CARGO_BIN_EXE_elek"));
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let crop = Crop::Picture { fit: Fit::Stretch };
+    let recipes = [
+        common::recipe(
+            &folder,
+            crop,
+            Some("colour.onnx"),
+            None,
+            &["green >= 0.5"],
+            &["red >= 0.7"],
+        ),
+        common::recipe(
+            &folder,
+            crop,
+            None,
+            Some("red_mask.onnx"),
+            &["red.area_mm2 <= 3"],
+            &["red.area_mm2 > 8"],
+        ),
+    ];
+    let mut verdicts = [0; 2];
+    for recipe in &recipes {
+        let mut inspector = Inspector::load(recipe, &common::camera()).expect("the models are good");
+        let info = recipe
+            .classify
+            .as_ref()
+            .or(recipe.segment.as_ref())
+            .expect("one model");
+        let mut engine = Engine::load(&info.bytes().expect("the file is there"), info).expect("a model");
+        inspector.inspect(&coloured(0), None).expect("warm-up");
+        for seed in [0, 3, 250, 100, 7] {
+            let frame = coloured(seed);
+            let before = allocations();
+            let inspection = inspector.inspect(&frame, None).expect("the frame is whole");
+            let verdict = judge(&recipe.rules, &inspection);
+            let count = allocations() - before;
+            verdicts[usize::from(verdict == Verdict::Pass)] += 1;
+            let inputs = inspector.inputs();
+            let input = inputs
+                .classify
+                .or(inputs.segment)
+                .expect("the model saw the part");
+            assert_eq!(
+                count,
+                of_tract(&mut engine, &input),
+                "{} with seed {seed}",
+                info.name
+            );
+        }
+    }
+    assert!(
+        verdicts.iter().all(|n| *n > 0),
+        "both good and bad parts were judged: {verdicts:?}"
+    );
+}
+
+/// The events of simulated lines, with all their faults, handed to a core once more.
+#[test]
+fn the_core_allocates_nothing_while_it_handles_events() {
+    let mut actions: Vec<Action> = Vec::with_capacity(1024);
+    let (mut handled, mut wanted) = (0, 0);
+    for seed in 0..40 {
+        let mut trace = Vec::new();
+        simulate(seed, Some(&mut trace)).unwrap_or_else(|failure| panic!("seed {seed}: {failure:?}"));
+        let config = describe(seed).0.config;
+        let mut station = None;
+        for line in trace {
+            match line {
+                Line::Start {
+                    now,
+                    counts,
+                    next_part,
+                    unaccounted,
+                } => {
+                    let resume = Resume {
+                        counts,
+                        next_part,
+                        unaccounted,
+                    };
+                    station = Some(Station::new(config.clone(), resume, now));
+                }
+                Line::Died { .. } => station = None,
+                Line::Event { now, event, .. } => {
+                    let Some(core) = &mut station else { continue };
+                    actions.clear();
+                    let event = *event;
+                    let words = format!("seed {seed}, {event:?}");
+                    let before = allocations();
+                    core.handle(now, event, &mut actions);
+                    core.next_deadline();
+                    let count = allocations() - before;
+                    assert_eq!(count, 0, "{words}");
+                    handled += 1;
+                    wanted += actions.len();
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(
+        handled > 10_000 && wanted > 1_000,
+        "{handled} events, {wanted} actions"
+    );
 }
