@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup demo test test-long test-vm lint models release
+.PHONY: help setup demo test test-kill test-long test-vm lint models release
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ demo: setup      ## half a minute on the built-in simulated line
 
 test: setup      ## all tests (with ../shared when it is there)
 	$(CARGO) test --no-fail-fast
+
+test-kill: setup ## 200 kills (-9) of a running station at random instants; about five minutes
+	ELEK_RUN_KILLS=200 $(CARGO) test --test run_kill -- --nocapture
 
 test-long: setup ## 20,000 simulated shifts and 2,000 kills; about half an hour
 	$(CARGO) run --quiet --bin elek -- simulate --seeds 20000 --traces target/traces

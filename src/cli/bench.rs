@@ -38,6 +38,9 @@ pub struct Args {
     /// How many parts to time.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     runs: u32,
+    /// Side of the model input that a part is cropped to.
+    #[arg(long, default_value_t = 224, value_name = "PX", value_parser = clap::value_parser!(u32).range(16..=1024))]
+    input_px: u32,
     /// Print as JSON.
     #[arg(long)]
     json: bool,
@@ -66,7 +69,7 @@ struct Report {
 const STAGES: [&str; 5] = ["locate", "core", "preprocess", "judge", "frame to verdict"];
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let mut line = Line::new()?;
+    let mut line = Line::new(args.input_px)?;
     for _ in 0..WARM_UP {
         line.part()?;
     }
@@ -168,7 +171,7 @@ struct Line {
 }
 
 impl Line {
-    fn new() -> Result<Line> {
+    fn new(size: u32) -> Result<Line> {
         let parsed = config::parse(config::DEFAULT, "default.toml", Path::new("."));
         let mut config = parsed.map_err(|report| anyhow::anyhow!("the default configuration: {report}"))?;
         // No eyes behind the reject: nothing on this belt would ever reach them.
@@ -189,7 +192,7 @@ impl Line {
             .classify
             .as_ref()
             .context("the default recipe has no classifier")?;
-        let (size, filter): (u32, Filter) = (model.size, model.filter);
+        let filter: Filter = model.filter;
         if !matches!(recipe.crop, Crop::Part { .. }) {
             bail!("the default recipe does not crop around the part");
         }

@@ -54,6 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         outputs: Peer::own_child(),
         show: Show::Live,
         seed: args.seed,
+        count_file: None,
         reload: None,
     };
     let outcome = session.run(&config)?;

@@ -27,6 +27,9 @@ pub struct Args {
     /// Use the output process that listens on this socket (`elek outputs --socket`) instead of starting one.
     #[arg(long, value_name = "SOCKET")]
     outputs: Option<PathBuf>,
+    /// A simulated line counts its parts in this file, beside the station's own record.
+    #[arg(long, value_name = "FILE", hide = true)]
+    count_file: Option<PathBuf>,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -51,6 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         outputs: args.outputs.map_or_else(Peer::own_child, Peer::Socket),
         show: Show::Log,
         seed: None,
+        count_file: args.count_file,
         reload: Some(Box::new(move || {
             let config = config::load(&path).map_err(|report| anyhow!("\n{report}"))?;
             Ok(Arc::new(config))

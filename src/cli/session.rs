@@ -15,6 +15,7 @@ use crate::device::watchdog::Watchdog;
 use crate::outputs::link::Peer;
 use crate::runtime::{Beats, Finished, Options, Prepared, Runtime, Times};
 use crate::service::Service;
+use crate::simulate::count::LineCount;
 use crate::simulate::live::{LineAccount, LiveLine, Ports};
 use crate::simulate::world::WorldOptions;
 use crate::station::event::Command;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwapOption;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -48,6 +50,8 @@ pub struct Session {
     pub show: Show,
     /// In place of the configuration's seed.
     pub seed: Option<u64>,
+    /// A file in which a simulated line counts its parts.
+    pub count_file: Option<PathBuf>,
     /// Reads the configuration again on SIGHUP; without it the signal ends the process.
     pub reload: Option<Reload>,
 }
@@ -81,7 +85,7 @@ impl Session {
         let mut fallback = None;
         loop {
             let config = Arc::clone(prepared.config());
-            let station = match (Station::start(prepared, self.seed), fallback.take()) {
+            let station = match (Station::start(prepared, self), fallback.take()) {
                 (Ok(station), _) => station,
                 (Err(error), None) => return Err(error),
                 (Err(error), Some(old)) => {
@@ -242,13 +246,13 @@ struct Station {
 }
 
 impl Station {
-    fn start(prepared: Prepared, seed: Option<u64>) -> Result<Station> {
+    fn start(prepared: Prepared, session: &Session) -> Result<Station> {
         let config = Arc::clone(prepared.config());
         let mut runtime = Runtime::start(prepared)?;
         let line = match config.cameras[0].source {
             CameraSource::V4l2(_) => runtime.start_devices().map(|()| None),
             CameraSource::Simulated(_) | CameraSource::Folder(_) => {
-                simulated_line(&config, &runtime, seed).map(Some)
+                simulated_line(&config, &runtime, session).map(Some)
             }
         };
         match line {
@@ -293,15 +297,20 @@ impl Station {
     }
 }
 
-fn simulated_line(config: &Arc<Config>, runtime: &Runtime, seed: Option<u64>) -> Result<LiveLine> {
+fn simulated_line(config: &Arc<Config>, runtime: &Runtime, session: &Session) -> Result<LiveLine> {
+    let count = session
+        .count_file
+        .as_ref()
+        .map(|path| LineCount::open(path).with_context(|| format!("cannot count in {}", path.display())));
     let ports = Ports {
+        count: count.transpose()?,
         inputs: runtime.inputs(),
         frames: runtime.frames(CameraId(0)),
         chip: runtime
             .chip()
             .context("the lines of a simulated camera must be on the chip `sim`")?,
     };
-    let seed = seed.unwrap_or(match &config.cameras[0].source {
+    let seed = session.seed.unwrap_or(match &config.cameras[0].source {
         CameraSource::Simulated(source) => source.seed,
         CameraSource::Folder(_) | CameraSource::V4l2(_) => 0,
     });

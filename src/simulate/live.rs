@@ -6,6 +6,7 @@
 //! each exposure. What the output process does to the simulated chip comes
 //! back with its stamps and acts on the world's actuator and motor.
 
+use super::count::LineCount;
 use super::part::{PartTruth, TruthCounts};
 use super::render::Renderer;
 use super::scene::scene;
@@ -16,7 +17,8 @@ use crate::device::folder::Folder;
 use crate::device::realtime::{Priority, raise_priority};
 use crate::device::simchip::SimReader;
 use crate::runtime::{FramePort, InputPort};
-use crate::units::Micros;
+use crate::station::event::{Event, Input};
+use crate::units::{Instant, Micros};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +54,8 @@ pub struct Ports {
     pub inputs: InputPort,
     pub frames: FramePort,
     pub chip: SimReader,
+    /// Where the line counts its parts, if anywhere beside its memory.
+    pub count: Option<LineCount>,
 }
 
 impl LiveLine {
@@ -80,6 +84,7 @@ impl LiveLine {
                 clock,
                 inputs: ports.inputs,
                 chip: ports.chip,
+                count: ports.count,
                 exposures,
             };
             std::thread::Builder::new().name("line".into()).spawn(move || {
@@ -111,6 +116,7 @@ struct Line {
     clock: Clock,
     inputs: InputPort,
     chip: SimReader,
+    count: Option<LineCount>,
     exposures: Sender<Expose>,
 }
 
@@ -145,7 +151,12 @@ impl Line {
 
     fn report(&self, event: WorldEvent) {
         match event {
-            WorldEvent::Sensed(event) => self.inputs.send(event),
+            WorldEvent::Sensed(event) => {
+                if let (Some(count), Some(at)) = (&self.count, crossing(&event)) {
+                    count.crossed(at);
+                }
+                self.inputs.send(event);
+            }
             WorldEvent::Expose(expose) => match self.exposures.try_send(expose) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
                 // As with a real camera that is too slow: the core sees the gap in the sequence.
@@ -154,6 +165,18 @@ impl Line {
                 }
             },
         }
+    }
+}
+
+/// When a part broke the photo-eye's beam. A live line has no bouncing or missed edges.
+fn crossing(event: &Event) -> Option<Instant> {
+    match event {
+        Event::Edge {
+            input: Input::PhotoEye(_),
+            active: true,
+            at,
+        } => Some(*at),
+        _ => None,
     }
 }
 

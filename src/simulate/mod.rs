@@ -22,6 +22,7 @@
 //! it (invariant 13), so that no verdict can lean on it by accident.
 
 pub mod check;
+pub mod count;
 pub mod drive;
 pub mod faults;
 pub mod inspector;
@@ -34,6 +35,7 @@ pub mod replay;
 pub mod ring;
 pub mod rng;
 pub mod scene;
+
 pub mod trace;
 pub mod virtual_run;
 pub mod world;
