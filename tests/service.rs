@@ -2,7 +2,9 @@
 //! file changes nothing. The manager is this test, at the other end of NOTIFY_SOCKET.
 
 use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -186,4 +188,34 @@ fn the_output_process_is_a_service_of_its_own_and_the_station_finds_it() {
     assert!(run.end().success(), "{}", run.log());
     outputs.signal(Signal::TERM);
     assert!(outputs.end().success(), "{}", outputs.log());
+}
+
+/// Nothing is locked and nothing has priority: the station runs all the same, and says so.
+#[test]
+fn without_any_rights_it_runs_and_says_what_it_lacks() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can take rights away for certain");
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    // The folder of the build may be closed to others.
+    let elek = dir.path().join("elek");
+    std::fs::copy(env!("CARGO_BIN_EXE_elek"), &elek).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let output = Command::new(&elek)
+        .args(["demo", "--seconds", "3", "--json"])
+        .current_dir(dir.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["outputs_realtime"], false);
+    assert!(summary["counts"]["seen"].as_u64().unwrap() > 0, "{summary:#}");
+    assert!(log.contains("outputs run without real-time priority"), "{log}");
+    assert!(log.contains("LimitRTPRIO"), "what to do about it: {log}");
 }

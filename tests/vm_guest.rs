@@ -11,7 +11,10 @@ use vm::gpio_sim::{GpioSim, Pull};
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
 fn the_binary_runs() {
-    let output = Command::new(vm::ELEK).arg("--version").output().expect("elek starts");
+    let output = Command::new(vm::ELEK)
+        .arg("--version")
+        .output()
+        .expect("elek starts");
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("elek "));
     assert!(vm::fixture("colour.onnx").is_file());

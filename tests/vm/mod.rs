@@ -14,7 +14,9 @@ pub const ELEK: &str = env!("CARGO_BIN_EXE_elek");
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// Loads a driver; one that is loaded already keeps its options, so unload it first where they matter.
