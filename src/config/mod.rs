@@ -24,6 +24,7 @@ pub use validate::{Resolve, SCHEMA};
 use crate::infer::manifest::ModelInfo;
 use crate::station::judge::Rules;
 use crate::units::{LaneId, Length, Micros, OutputId, RecipeId, Speed};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -117,18 +118,55 @@ pub enum Trigger {
     Vision,
 }
 
-/// An input line by chip label and name. The chip `sim` is built in.
+/// An input line. The chip `sim` is built in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputLine {
+    /// Label, name (`gpiochip0`) or path of the chip.
     pub chip: String,
-    pub name: String,
+    pub name: LineName,
     pub active_low: bool,
+    pub bias: Bias,
+}
+
+/// Which line of a chip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LineName {
+    Name(String),
+    /// Its number on the chip, for chips whose lines have no names.
+    Offset(u32),
+}
+
+impl From<&str> for LineName {
+    fn from(name: &str) -> LineName {
+        LineName::Name(name.to_owned())
+    }
+}
+
+impl fmt::Display for LineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LineName::Name(name) => f.write_str(name),
+            LineName::Offset(offset) => write!(f, "number {offset}"),
+        }
+    }
+}
+
+/// What holds an input line that nothing drives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bias {
+    /// Left as the chip has it.
+    #[default]
+    Kept,
+    PullUp,
+    PullDown,
+    Disabled,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputLine {
+    /// Label, name (`gpiochip0`) or path of the chip.
     pub chip: String,
-    pub name: String,
+    pub name: LineName,
     pub active_low: bool,
     /// The logical level in the safe state.
     pub safe_on: bool,

@@ -4,7 +4,10 @@
 //!
 //! | door | real | simulated |
 //! |---|---|---|
-//! | [`lines::OutputPort`] | not in this version | [`simchip::SimLines`] |
+//! | [`lines::OutputPort`] | [`gpio`] | [`simchip::SimLines`] |
+//! | [`gpio::edges::EdgeLine`] | edges of an input line | the simulated world sends events itself |
+//! | [`counter::Counter`] | the kernel's counters | as above |
+//! | [`quadrature`] | – | an encoder's edges to counts: pure |
 //! | [`clock`] | `CLOCK_MONOTONIC` and nothing else | time as a value: the core and the simulation never ask a clock |
 //! | [`folder`] | – | a folder of pictures in place of a camera |
 //! | [`mapped`] | a mapped file of the record | the same |
@@ -14,9 +17,12 @@
 //! `unsafe` is allowed here and in `kernels/` only (invariant 12).
 
 pub mod clock;
+pub mod counter;
 pub mod folder;
+pub mod gpio;
 pub mod lines;
 pub mod mapped;
+pub mod quadrature;
 pub mod realtime;
 pub mod simchip;
 pub mod watchdog;

@@ -152,6 +152,9 @@ struct Session {
     broken: bool,
 }
 
+/// The lines of a session.
+type Greeted = ArrayVec<LineInfo, LINES_MAX>;
+
 /// What [`Session::receive`] found.
 enum Received {
     Order(Order),
@@ -198,14 +201,13 @@ impl Process {
             sender: Sender::default(),
             broken: false,
         };
-        let (lines, port) = match session.greet() {
-            Ok(greeted) => greeted,
+        let lines = match session.greet().and_then(|(lines, chip)| self.open(lines, chip)) {
+            Ok(lines) => lines,
             Err(error) => {
                 tracing::warn!("a session could not begin: {error:#}");
                 return SafeCause::Nonsense;
             }
         };
-        self.port = Some(port);
         let specs: ArrayVec<LineSpec, LINES_MAX> = lines.iter().map(|line| line.spec).collect();
         self.effects.clear();
         self.table.open(clock::now(), &specs, &mut self.effects);
@@ -227,6 +229,19 @@ impl Process {
         // So that the other side sees the end even if somebody else holds the socket too.
         let _ = shutdown(&session.socket, Shutdown::Both);
         cause
+    }
+
+    /// Opens the lines of a session, unless they are still open from the one before.
+    fn open(&mut self, lines: Greeted, chip: Option<OwnedFd>) -> Result<Greeted> {
+        // After a fault the lines are opened anew: their chip may have been away.
+        let faulty = self.table.safe() == Some(SafeCause::LineFault);
+        if !faulty && self.port.as_ref().is_some_and(|port| port.serves(&lines)) {
+            return Ok(lines);
+        }
+        // Lines can be held once only, so the old ones are given back first.
+        self.port = None;
+        self.port = Some(OutputPort::open(&lines, chip)?);
+        Ok(lines)
     }
 
     /// Sleeps until something is due or has come, and does it.
@@ -321,8 +336,8 @@ impl Process {
 }
 
 impl Session {
-    /// Hello with the chip's file, then the lines; opens them.
-    fn greet(&mut self) -> Result<(ArrayVec<LineInfo, LINES_MAX>, OutputPort)> {
+    /// Hello with the simulated chip's file, then the lines.
+    fn greet(&mut self) -> Result<(Greeted, Option<OwnedFd>)> {
         let (packet, chip) = self.first_packet()?;
         let Request::Hello { lines: count } = self.receiver.request(&packet)? else {
             bail!("the first message is not a greeting");
@@ -330,15 +345,14 @@ impl Session {
         if usize::from(count) > LINES_MAX {
             bail!("{count} lines are more than the {LINES_MAX} that can be served");
         }
-        let mut lines: ArrayVec<LineInfo, LINES_MAX> = ArrayVec::new();
+        let mut lines = Greeted::new();
         for index in 0..count {
             match self.receiver.request(&self.packet()?)? {
                 Request::Line(line) if line.output == OutputId(index) => lines.push(line),
                 _ => bail!("line {index} is missing in the greeting"),
             }
         }
-        let port = OutputPort::open(&lines, chip)?;
-        Ok((lines, port))
+        Ok((lines, chip))
     }
 
     fn first_packet(&self) -> Result<(Packet, Option<OwnedFd>)> {

@@ -18,7 +18,7 @@
 //! A packet that fails any check is nonsense, and nonsense ends the session: a side
 //! that garbles one message cannot be trusted with the next.
 
-use crate::config::OutputLine;
+use crate::config::{LineName, OutputLine};
 use crate::outputs::table::{LineSpec, Order, SafeCause};
 use crate::station::event::{PulsePlan, PulseRefusal};
 use crate::units::{Instant, Micros, OutputId, PulseId};
@@ -26,12 +26,15 @@ use arrayvec::ArrayString;
 
 pub const MESSAGE_BYTES: usize = 128;
 const MAGIC: [u8; 4] = *b"elkO";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const CONTENT: usize = 12;
 const CHECKSUM: usize = MESSAGE_BYTES - 4;
 
-/// Longest label of a chip or line: what the kernel stores (`GPIO_MAX_NAME_SIZE` of linux/gpio.h).
+/// Longest name of a line: what the kernel stores (`GPIO_MAX_NAME_SIZE` of linux/gpio.h).
 pub const NAME_MAX: usize = 32;
+
+/// Longest label, name or path of a chip.
+pub const CHIP_MAX: usize = 48;
 
 pub type Packet = [u8; MESSAGE_BYTES];
 
@@ -50,10 +53,17 @@ pub enum Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineInfo {
     pub output: OutputId,
-    pub chip: ArrayString<NAME_MAX>,
-    pub name: ArrayString<NAME_MAX>,
+    pub chip: ArrayString<CHIP_MAX>,
+    pub name: LineLabel,
     pub active_low: bool,
     pub spec: LineSpec,
+}
+
+/// [`LineName`] as it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineLabel {
+    Name(ArrayString<NAME_MAX>),
+    Offset(u32),
 }
 
 /// From `elek outputs` to `elek run`.
@@ -131,7 +141,7 @@ impl Sender {
                 // No pulse is as long as i64::MAX, so it can stand for "held".
                 .i64(line.spec.max_on.map_or(i64::MAX, Micros::get))
                 .text(&line.chip)
-                .text(&line.name)
+                .label(&line.name)
                 .kind(2),
             Request::Order(Order::Fire(plan)) => out
                 .u64(plan.pulse.0)
@@ -199,7 +209,7 @@ impl Receiver {
                     },
                 },
                 chip: content.text()?,
-                name: content.text()?,
+                name: content.label()?,
             }),
             3 => Request::Order(Order::Fire(PulsePlan {
                 pulse: PulseId(content.u64()),
@@ -290,12 +300,15 @@ impl Receiver {
 }
 
 impl LineInfo {
-    /// `None` when chip or line have a label longer than [`NAME_MAX`].
+    /// `None` when the name of the chip or line is longer than [`CHIP_MAX`] or [`NAME_MAX`].
     pub fn new(output: OutputId, line: &OutputLine) -> Option<LineInfo> {
         Some(LineInfo {
             output,
             chip: ArrayString::from(&line.chip).ok()?,
-            name: ArrayString::from(&line.name).ok()?,
+            name: match &line.name {
+                LineName::Name(name) => LineLabel::Name(ArrayString::from(name).ok()?),
+                LineName::Offset(offset) => LineLabel::Offset(*offset),
+            },
             active_low: line.active_low,
             spec: LineSpec::from(line),
         })
@@ -371,10 +384,19 @@ impl Content {
     fn i64(&mut self, value: i64) -> &mut Self {
         self.put(&value.to_le_bytes())
     }
-    fn text(&mut self, text: &ArrayString<NAME_MAX>) -> &mut Self {
-        let mut padded = [0; NAME_MAX];
+    fn u32(&mut self, value: u32) -> &mut Self {
+        self.put(&value.to_le_bytes())
+    }
+    fn text<const MAX: usize>(&mut self, text: &ArrayString<MAX>) -> &mut Self {
+        let mut padded = [0; MAX];
         padded[..text.len()].copy_from_slice(text.as_bytes());
         self.u8(text.len() as u8).put(&padded)
+    }
+    fn label(&mut self, label: &LineLabel) -> &mut Self {
+        match label {
+            LineLabel::Name(name) => self.u8(0).text(name),
+            LineLabel::Offset(offset) => self.u8(1).u32(*offset),
+        }
     }
     fn change(&mut self, pulse: PulseId, planned: Instant, actual: Instant) -> &mut Self {
         self.u64(pulse.0).i64(planned.as_micros()).i64(actual.as_micros())
@@ -421,9 +443,16 @@ impl<'a> Cursor<'a> {
     fn i64(&mut self) -> i64 {
         i64::from_le_bytes(self.take())
     }
-    fn text(&mut self) -> Result<ArrayString<NAME_MAX>, Nonsense> {
+    fn label(&mut self) -> Result<LineLabel, Nonsense> {
+        match self.u8() {
+            0 => Ok(LineLabel::Name(self.text()?)),
+            1 => Ok(LineLabel::Offset(self.u32())),
+            _ => Err(Nonsense::Content("the label of a line")),
+        }
+    }
+    fn text<const MAX: usize>(&mut self) -> Result<ArrayString<MAX>, Nonsense> {
         let length = usize::from(self.u8());
-        let padded: [u8; NAME_MAX] = self.take();
+        let padded: [u8; MAX] = self.take();
         let text = padded
             .get(..length)
             .and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -448,7 +477,10 @@ mod tests {
             Request::Line(LineInfo {
                 output: OutputId(3),
                 chip: ArrayString::from("sim").unwrap(),
-                name: ArrayString::from("a name of thirty-two bytes, full").unwrap(),
+                name: match max_on {
+                    None => LineLabel::Name(ArrayString::from("a name of thirty-two bytes, full").unwrap()),
+                    Some(_) => LineLabel::Offset(u32::MAX),
+                },
                 active_low: true,
                 spec: LineSpec {
                     safe_on: true,

@@ -123,6 +123,7 @@ codes! { alarm_code, alarm_of, AlarmKind,
     202 => [AlarmKind::Trouble(Trouble::Display)]
     203 => [AlarmKind::Trouble(Trouble::Queue)]
     204 => [AlarmKind::Trouble(Trouble::EdgesLost)]
+    205 => [AlarmKind::Trouble(Trouble::LinesLost)]
 }
 
 /// Encodes what the station says, without allocation.

@@ -562,5 +562,6 @@ pub fn alarm_word(alarm: AlarmKind) -> &'static str {
         AlarmKind::Trouble(Trouble::Display) => "display",
         AlarmKind::Trouble(Trouble::Queue) => "queue",
         AlarmKind::Trouble(Trouble::EdgesLost) => "edges_lost",
+        AlarmKind::Trouble(Trouble::LinesLost) => "lines_lost",
     }
 }

@@ -850,7 +850,7 @@ impl Checker {
             | AlarmKind::PartsUnaccounted
             | AlarmKind::OutputsLost
             | AlarmKind::LedgerFull
-            | AlarmKind::Trouble(Trouble::Queue) => true,
+            | AlarmKind::Trouble(Trouble::Queue | Trouble::LinesLost) => true,
             AlarmKind::PulseFault | AlarmKind::EncoderSlip => {
                 self.config.station.on_fault == OnFault::StopBelt
             }

@@ -131,6 +131,7 @@ fn input(name: &str) -> InputLine {
         chip: "sim".into(),
         name: name.into(),
         active_low: false,
+        bias: Bias::Kept,
     }
 }
 

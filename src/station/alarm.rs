@@ -93,6 +93,10 @@ fn trouble_words(trouble: Trouble) -> (&'static str, &'static str) {
             "Edges of a sensor were lost",
             "Clear the belt; check for a flickering sensor; then acknowledge.",
         ),
+        Trouble::LinesLost => (
+            "Input lines cannot be read",
+            "Check the input module and its cable (`elek probe`); clear the belt; then acknowledge.",
+        ),
     }
 }
 
@@ -101,7 +105,11 @@ pub fn severity(kind: AlarmKind) -> u8 {
     match kind {
         AlarmKind::Escape => 0,
         AlarmKind::RejectNotConfirmed | AlarmKind::PulseFault | AlarmKind::PartWithoutTrigger => 1,
-        AlarmKind::OutputsLost | AlarmKind::CameraLost | AlarmKind::EncoderSlip | AlarmKind::LedgerFull => 2,
+        AlarmKind::OutputsLost
+        | AlarmKind::CameraLost
+        | AlarmKind::EncoderSlip
+        | AlarmKind::LedgerFull
+        | AlarmKind::Trouble(Trouble::LinesLost) => 2,
         AlarmKind::Trouble(Trouble::Queue | Trouble::EdgesLost) | AlarmKind::SensorStuck => 3,
         AlarmKind::BinFull | AlarmKind::AirLow | AlarmKind::ConsecutiveRejects => 4,
         AlarmKind::PartsUnaccounted | AlarmKind::BeltSpeed | AlarmKind::GoodPartMissing => 5,
@@ -111,7 +119,7 @@ pub fn severity(kind: AlarmKind) -> u8 {
 }
 
 /// Every kind there is, for tables that hold one of each.
-pub const ALL: [AlarmKind; 22] = [
+pub const ALL: [AlarmKind; 23] = [
     AlarmKind::AcknowledgeNeeded,
     AlarmKind::PartsUnaccounted,
     AlarmKind::RejectNotConfirmed,
@@ -134,6 +142,7 @@ pub const ALL: [AlarmKind; 22] = [
     AlarmKind::Trouble(Trouble::Display),
     AlarmKind::Trouble(Trouble::Queue),
     AlarmKind::Trouble(Trouble::EdgesLost),
+    AlarmKind::Trouble(Trouble::LinesLost),
 ];
 
 #[cfg(test)]

@@ -154,8 +154,10 @@ pub enum Trouble {
     Display,
     /// A bounded queue overflowed; the permit goes off (invariant 4).
     Queue,
-    /// Input edges were lost by the driver.
+    /// Input edges were lost by the driver, or a line flickers so fast that it says nothing.
     EdgesLost,
+    /// Input lines cannot be read: their chip was removed or fails. The station is blind.
+    LinesLost,
 }
 
 /// What the core wants done, in this order.

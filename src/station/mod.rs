@@ -446,7 +446,7 @@ impl Station {
             | AlarmKind::LedgerFull
             | AlarmKind::EncoderSlip
             | AlarmKind::CameraLost
-            | AlarmKind::Trouble(Trouble::Queue) => true,
+            | AlarmKind::Trouble(Trouble::Queue | Trouble::LinesLost) => true,
             AlarmKind::BeltSpeed
             | AlarmKind::PulseFault
             | AlarmKind::PartWithoutTrigger

@@ -91,7 +91,8 @@ fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         Just(Trouble::Record),
         Just(Trouble::Queue),
-        Just(Trouble::EdgesLost)
+        Just(Trouble::EdgesLost),
+        Just(Trouble::LinesLost)
     ]
 }
 

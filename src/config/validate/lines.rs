@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::Problem;
 use super::super::raw::{Problems, Section, Value};
-use super::super::{CheckAction, InputLine, Interlock, OutputLine};
+use super::super::{Bias, CheckAction, InputLine, Interlock, LineName, OutputLine};
 use super::{MS_MAX, ON_FAIL, ms};
 use crate::units::{Micros, OutputId};
 use std::cell::RefCell;
@@ -10,6 +10,19 @@ use std::ops::Range;
 
 /// The chip that is built into elek.
 pub(super) const SIMULATED_CHIP: &str = "sim";
+
+/// Longest name of a line: the kernel stores 32 bytes with the zero at the end.
+const NAME_MAX: usize = 31;
+/// Longest label, name or path of a chip.
+const CHIP_MAX: usize = crate::outputs::protocol::CHIP_MAX;
+/// No chip has as many lines.
+const OFFSET_MAX: i64 = 65_535;
+
+const BIAS: [(&str, Bias); 3] = [
+    ("pull_up", Bias::PullUp),
+    ("pull_down", Bias::PullDown),
+    ("disabled", Bias::Disabled),
+];
 
 /// Every line met so far.
 pub(super) struct Lines<'t> {
@@ -20,7 +33,7 @@ pub(super) struct Lines<'t> {
 
 struct Met {
     chip: String,
-    name: String,
+    name: LineName,
     path: String,
     span: Range<usize>,
 }
@@ -47,11 +60,14 @@ impl<'t> Lines<'t> {
     }
 
     fn input_in(&self, v: &Value<'_>, s: &Section<'_>) -> Option<InputLine> {
-        let (chip, name, active_low) = self.line(v, s)?;
+        let line = self.line(v, s);
+        let bias = s.or("bias", Bias::Kept, |v| v.choice(&BIAS));
+        let (chip, name, active_low) = line?;
         Some(InputLine {
             chip,
             name,
             active_low,
+            bias: bias?,
         })
     }
 
@@ -88,7 +104,7 @@ impl<'t> Lines<'t> {
 
     fn output(
         &self,
-        (chip, name, active_low): (String, String, bool),
+        (chip, name, active_low): (String, LineName, bool),
         safe_on: bool,
         max_on: Option<Micros>,
     ) -> Option<OutputId> {
@@ -104,19 +120,23 @@ impl<'t> Lines<'t> {
         Some(id)
     }
 
-    fn line(&self, v: &Value<'_>, s: &Section<'_>) -> Option<(String, String, bool)> {
-        let chip = s.required("chip", "chip = \"gpiochip0\"", Value::name);
-        let name = s.required("name", "name = \"PE_TRIG\"", Value::name);
+    fn line(&self, v: &Value<'_>, s: &Section<'_>) -> Option<(String, LineName, bool)> {
+        let chip = s.required("chip", "chip = \"gpiochip0\"", |v| short(v, CHIP_MAX));
+        let name = s.one_of(&["name", "line"], "name = \"PE_TRIG\", or line = 5");
+        let name = name.and_then(|(key, v)| match key {
+            "line" => v.integer(0..=OFFSET_MAX).map(|n| LineName::Offset(n as u32)),
+            _ => short(&v, NAME_MAX).map(LineName::Name),
+        });
         let low = s.or("active", false, |v| v.choice(&[("high", false), ("low", true)]));
-        let (chip, name) = (chip?.value, name?.value);
+        let (chip, name) = (chip?.value, name?);
         self.meet(v, &chip, &name)?;
         Some((chip, name, low?))
     }
 
     /// Two uses of one line are always a mistake: they would fight, or one would be blind.
-    fn meet(&self, v: &Value<'_>, chip: &str, name: &str) -> Option<()> {
+    fn meet(&self, v: &Value<'_>, chip: &str, name: &LineName) -> Option<()> {
         let mut met = self.met.borrow_mut();
-        if let Some(first) = met.iter().find(|m| m.chip == chip && m.name == name) {
+        if let Some(first) = met.iter().find(|m| m.chip == chip && m.name == *name) {
             let problem = Problem::new(format!("line {name} of chip {chip} is used twice"))
                 .at(v.span.clone(), format!("here as `{}`", v.path))
                 .also(first.span.clone(), format!("here as `{}`", first.path))
@@ -126,7 +146,7 @@ impl<'t> Lines<'t> {
         }
         met.push(Met {
             chip: chip.to_owned(),
-            name: name.to_owned(),
+            name: name.clone(),
             path: v.path.clone(),
             span: v.span.clone(),
         });
@@ -157,11 +177,25 @@ impl<'t> Lines<'t> {
                     met.path
                 ))
                 .at(met.span.clone(), "nothing is wired to this line")
-                .help("name the chip and line it is wired to (`gpioinfo` lists them)")
+                .help("name the chip and line it is wired to (`elek probe` lists them)")
             };
             self.problems.add(problem);
         }
     }
+}
+
+/// A name of the kernel, which stores no longer ones.
+fn short(v: &Value<'_>, most: usize) -> Option<String> {
+    let name = v.name()?;
+    if name.len() > most {
+        v.refuse(
+            format!("`{}` is too long", v.path),
+            &format!("{} bytes", name.len()),
+            format!("at most {most} bytes; `elek probe` lists what this machine has"),
+        );
+        return None;
+    }
+    Some(name)
 }
 
 fn safe(s: &Section<'_>) -> Option<bool> {

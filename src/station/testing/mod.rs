@@ -19,6 +19,7 @@ fn line(name: &str) -> InputLine {
         chip: "sim".into(),
         name: name.into(),
         active_low: false,
+        bias: Bias::Kept,
     }
 }
 
