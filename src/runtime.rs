@@ -5,6 +5,7 @@
 //! | `core` | FIFO 20 where allowed | any | messages, 1,024 | trouble `Queue`: permit off (invariant 4) |
 //! | `infer-N` | normal | any | jobs, 16 | the part gets no result at once (`Overload`), which its recipe rejects |
 //! | `camera` (the caller of [`FramePort::deliver`]) | normal | any | – | no free buffer: the frame is dropped, the core sees the gap |
+//! | `inputs` | FIFO 30 where allowed | any | – | a full queue to the core is trouble `Queue` |
 //! | `pictures` | normal | any | kept parts, 32 | counted, alarm; the line goes on |
 //! | `journal` | normal | any | none: it reads the ring | – |
 //! | `outputs` reader | normal | any | – | – |
@@ -30,6 +31,7 @@ pub use crate::service::{Beat, Beats};
 pub use core_loop::Finished;
 pub use devices::Stop;
 pub use frame_port::FramePort;
+pub use inputs::Listener;
 pub use publish::{Samples, Times};
 
 use crate::config::Config;
@@ -48,7 +50,7 @@ use crate::units::{CameraId, Micros};
 use crate::vision::frame::Frame;
 use anyhow::{Context, Result, bail};
 use core_loop::{CoreLoop, Frames, Pending};
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use drafts::Drafts;
 use publish::{Board, Publisher};
 use std::sync::Arc;
@@ -365,6 +367,13 @@ pub struct InputPort {
 }
 
 impl InputPort {
+    /// A port without a core behind it.
+    fn alone(most: usize) -> (InputPort, Receiver<Message>) {
+        let (messages, events) = bounded(most);
+        let overflow = Arc::default();
+        (InputPort { messages, overflow }, events)
+    }
+
     pub fn send(&self, event: Event) {
         send(&self.messages, &self.overflow, Message::Event(event));
     }

@@ -378,7 +378,7 @@ fn edges_of_an_encoder_on_lines() {
     let text = text
         .replace(
             "source = \"simulated\" ",
-            "source = { lines = { a = { chip = \"gpiochip0\", name = \"A\" } } } ",
+            "source = { lines = { a = { chip = \"gpiochip0\", name = \"A\" }, b = { chip = \"gpiochip0\", line = 7 } } } ",
         )
         .replace("source.simulated]", "source.v4l2]\ndevice = \"/dev/video0\"")
         .replace("seed = 1\nparts_per_s = 10.0\ndefective = 0.15", "gain = 3");
@@ -387,6 +387,43 @@ fn edges_of_an_encoder_on_lines() {
     let slower = text.replace("pulses_per_mm = 4.0", "pulses_per_mm = 2.0");
     let config = read(&slower).unwrap_or_else(|report| panic!("{report}"));
     assert!(matches!(config.cameras[0].source, CameraSource::V4l2(_)));
+    // A single line makes twice the edges for as many counts.
+    let alone = slower.replace(", b = { chip = \"gpiochip0\", line = 7 }", "");
+    assert!(
+        read(&alone)
+            .expect_err("too many edges")
+            .to_string()
+            .contains("too many edges")
+    );
+}
+
+#[test]
+fn lines_by_number_and_what_holds_them() {
+    insta::assert_snapshot!(said(&[
+        (
+            "acknowledge = { chip = \"sim\", name = \"ACK\" }",
+            "acknowledge = { chip = \"sim\", name = \"ACK\", line = 3, bias = \"up\" }"
+        ),
+        (
+            "name = \"REJ1\", safe = \"off\"",
+            "line = 70000, bias = \"pull_up\", safe = \"off\""
+        ),
+        (
+            "name = \"PE_CHUTE\"",
+            "name = \"A_NAME_LONGER_THAN_ANY_KERNEL_STORES\""
+        ),
+        ("name = \"PE_PASSED\"", "line = 4"),
+        ("name = \"PE_BIN\"", "line = 4"),
+    ]));
+    let config = read(&changed(&[(
+        "name = \"ACK\" }",
+        "line = 3, active = \"low\", bias = \"pull_up\" }",
+    )]));
+    let config = config.unwrap_or_else(|report| panic!("{report}"));
+    let acknowledge = config.station.acknowledge.expect("is in the default");
+    assert_eq!(acknowledge.name, LineName::Offset(3));
+    assert_eq!(acknowledge.bias, Bias::PullUp);
+    assert!(acknowledge.active_low);
 }
 
 #[test]

@@ -38,7 +38,8 @@ pub fn sleep_until(at: Instant) {
     while now() < at && clock_nanosleep_absolute(ClockId::Monotonic, &timespec(at)) == Err(io::Errno::INTR) {}
 }
 
-fn timespec(at: Instant) -> Timespec {
+/// The kernel's form of an instant, or of the time since [`Instant::ZERO`].
+pub fn timespec(at: Instant) -> Timespec {
     let us = at.as_micros().max(0);
     Timespec {
         tv_sec: us / 1_000_000,

@@ -24,7 +24,9 @@ pub enum CounterError {
     Missing { path: String, found: String },
     #[error("counter {path}: {source}")]
     Io { path: String, source: io::Error },
-    #[error("counter {path} is switched off and cannot be switched on: {source}. Allow writing to it (udev rule)")]
+    #[error(
+        "counter {path} is switched off and cannot be switched on: {source}. Allow writing to it (udev rule)"
+    )]
     Disabled { path: String, source: io::Error },
     #[error("counter {path} says {found:?}, which is no count")]
     Nonsense { path: String, found: String },
@@ -95,7 +97,11 @@ impl Counter {
             path: shown.clone(),
             found: match counters_in(devices) {
                 none if none.is_empty() => "none".into(),
-                some => some.into_iter().map(|c| format!("/dev/{}", c.device)).collect::<Vec<_>>().join(", "),
+                some => some
+                    .into_iter()
+                    .map(|c| format!("/dev/{}", c.device))
+                    .collect::<Vec<_>>()
+                    .join(", "),
             },
         })?;
         let error = |source| CounterError::Io {
@@ -114,7 +120,11 @@ impl Counter {
         let count = rustix::fs::open(&file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let mut counter = Counter {
             count: count.map_err(|errno| error(errno.into()))?,
-            wrap: Wrap::of(read(&folder.join("ceiling")).ok().and_then(|text| text.parse().ok())),
+            wrap: Wrap::of(
+                read(&folder.join("ceiling"))
+                    .ok()
+                    .and_then(|text| text.parse().ok()),
+            ),
             path: shown.clone(),
             last: 0,
             position: 0,

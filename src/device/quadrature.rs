@@ -36,6 +36,10 @@ impl Decoder {
         self.count
     }
 
+    pub fn levels(&self) -> (bool, Option<bool>) {
+        (self.a, self.b)
+    }
+
     /// Goes on from these levels, the count moved by `jump`.
     pub fn restart(&mut self, a: bool, b: Option<bool>, jump: i64) {
         *self = Decoder {

@@ -35,13 +35,18 @@ pub(super) fn encoder(config: &Config, out: &mut Vec<Finding>) {
         config.belt.speed_max
     );
     let finding = draft("encoder", key, numbers);
-    let on_lines = matches!(source, EncoderSource::Lines { .. });
-    out.push(if on_lines && per_s > LINE_EDGES_PER_S_MAX {
+    let edges_per_s = match source {
+        // Both edges of a single line interrupt, and only one of them counts.
+        EncoderSource::Lines { b: None, .. } => 2.0 * per_s,
+        EncoderSource::Lines { b: Some(_), .. } => per_s,
+        EncoderSource::Counter(_) | EncoderSource::Simulated => 0.0,
+    };
+    out.push(if edges_per_s > LINE_EDGES_PER_S_MAX {
         finding.error(
             "too many edges per second",
             "so many encoder edges cannot be counted on GPIO lines; some would be lost and every place be wrong",
             "use a counter device (source = { counter = … }), a coarser encoder, or a slower belt; \
-             lines count at most 2000 edges/s",
+             lines count at most 2000 edges/s, and of a single line every other edge counts",
         )
     } else if step > 1.0 {
         finding.warn(

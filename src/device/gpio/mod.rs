@@ -52,7 +52,9 @@ impl fmt::Display for Uapi {
 /// Why a chip or line cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GpioError {
-    #[error("this machine has no GPIO chip (no /dev/gpiochip*), so there is no {wanted}: is its driver loaded?")]
+    #[error(
+        "this machine has no GPIO chip (no /dev/gpiochip*), so there is no {wanted}: is its driver loaded?"
+    )]
     NoChips { wanted: String },
     #[error("no GPIO chip is called {wanted}; there are {found}")]
     NoChip { wanted: String, found: String },
@@ -250,7 +252,9 @@ impl Chip {
 
     /// All lines, by number.
     pub fn lines(&self) -> Result<Vec<LineInfo>, GpioError> {
-        (0..self.info.lines).map(|offset| self.line_info(offset)).collect()
+        (0..self.info.lines)
+            .map(|offset| self.line_info(offset))
+            .collect()
     }
 
     fn line_info(&self, offset: u32) -> Result<LineInfo, GpioError> {
@@ -489,7 +493,10 @@ mod tests {
     #[test]
     fn a_chip_that_is_not_there_is_an_error_that_says_so() {
         let error = Chip::find("elek-has-no-such-chip").unwrap_err().to_string();
-        assert!(error.contains("elek-has-no-such-chip") || error.contains("cannot be opened"), "{error}");
+        assert!(
+            error.contains("elek-has-no-such-chip") || error.contains("cannot be opened"),
+            "{error}"
+        );
         let error = Chip::find("/dev/gpiochip987").unwrap_err().to_string();
         assert!(error.contains("/dev/gpiochip987 cannot be opened"), "{error}");
     }
