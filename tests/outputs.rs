@@ -781,7 +781,7 @@ fn a_line_on_a_chip_that_cannot_be_driven_is_refused() {
     while !link.is_lost() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    lines[2].name = "x".repeat(33);
+    lines[2].name = "x".repeat(33).as_str().into();
     let sink = Arc::new(|_| ());
     let error = Link::to(Peer::Child(ELEK.into()), &lines, Some(&chip), sink)
         .err()
