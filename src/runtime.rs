@@ -138,8 +138,7 @@ pub struct Runtime {
     stop: Stop,
     /// Cameras and input lines.
     devices: Vec<JoinHandle<()>>,
-    /// Dropping it ends the display thread.
-    display: Option<(Sender<()>, JoinHandle<()>)>,
+    display: Option<display::Handle>,
     _control: Control,
 }
 
@@ -183,7 +182,7 @@ impl Runtime {
             })?);
         }
         let control = start_control(&config, &messages, &board)?;
-        let display = display::start(&config, &board)?;
+        let display = display::start(&config, &board, &messages, &overflow)?;
         let core = CoreLoop {
             station,
             clock,
@@ -282,11 +281,8 @@ impl Runtime {
                 tracing::error!("the thread {name} panicked");
             }
         }
-        if let Some((stop, thread)) = self.display.take() {
-            drop(stop);
-            if thread.join().is_err() {
-                tracing::error!("the display thread panicked");
-            }
+        if let Some(display) = self.display.take() {
+            display.end();
         }
         Ok(finished)
     }

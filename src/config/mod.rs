@@ -242,8 +242,36 @@ pub struct FolderSource {
 pub struct V4l2Source {
     pub device: PathBuf,
     pub format: PictureFormat,
-    pub exposure_us: Option<u32>,
+    pub exposure_us: u32,
+    /// `false`: the camera's exposure is set in another way; `exposure_us` only says how long it is.
+    pub set_exposure: bool,
     pub gain: Option<i32>,
+    pub power_line: Option<PowerLine>,
+    /// Further controls, in the order of the file.
+    pub controls: Vec<ControlSetting>,
+}
+
+/// Frequency of the mains, which makes lamps flicker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerLine {
+    Off,
+    Hz50,
+    Hz60,
+}
+
+/// A control of the camera by name or by number (`0x…`), and what it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlSetting {
+    pub name: String,
+    pub value: ControlValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlValue {
+    Number(i64),
+    Flag(bool),
+    /// An item of a menu.
+    Word(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -395,8 +423,13 @@ pub enum Keep {
 
 #[derive(Clone, Debug)]
 pub struct Display {
+    /// Of the picture in `png`; a framebuffer has a size of its own.
     pub width: u32,
     pub height: u32,
+    /// The status is drawn on this device, `/dev/fb0`.
+    pub framebuffer: Option<PathBuf>,
+    /// The text console that shares the framebuffer and is silenced meanwhile.
+    pub console: Option<PathBuf>,
     /// A PNG is written here when the picture changes, at most once a second.
     pub png: Option<PathBuf>,
 }

@@ -8,6 +8,7 @@
 //! A getter returns `None` when a problem was noted, so `?` at the end of a
 //! function joins what was read one by one.
 
+use super::ControlValue;
 use super::diagnostic::{Problem, nearest};
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
@@ -230,6 +231,22 @@ impl<'t> Section<'t> {
             }
         }
         found
+    }
+
+    /// All keys with their values, whatever they are called, in the order of the file.
+    pub fn entries(&mut self) -> Vec<(At<String>, Value<'t>)> {
+        self.any_key = true;
+        let mut entries = Vec::new();
+        for (name, value) in self.table.iter() {
+            let key: &str = name.get_ref();
+            let at = At {
+                value: key.to_owned(),
+                span: name.span(),
+            };
+            entries.push((at, self.value(key, value)));
+        }
+        entries.sort_by_key(|(name, _)| name.span.start);
+        entries
     }
 
     /// Exactly one of several keys, each standing for a table or value of its own.
@@ -463,6 +480,22 @@ impl<'t> Value<'t> {
             self.refuse(title, &label, format!("one of {}", quoted(&words)));
         }
         found
+    }
+
+    /// What a control of a camera can be: a whole number, a switch, or an item of a menu.
+    pub fn control(&self) -> Option<ControlValue> {
+        match self.value {
+            DeValue::Integer(_) => self.integer(i64::MIN..=i64::MAX).map(ControlValue::Number),
+            DeValue::Boolean(flag) => Some(ControlValue::Flag(*flag)),
+            DeValue::String(_) => self.name().map(ControlValue::Word),
+            _ => {
+                self.wrong_type(
+                    "a whole number, true, false or a string",
+                    "`elek probe` shows what it takes",
+                );
+                None
+            }
+        }
     }
 
     /// A list of strings.

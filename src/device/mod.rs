@@ -9,6 +9,8 @@
 //! | [`counter::Counter`] | the kernel's counters | as above |
 //! | [`quadrature`] | – | an encoder's edges to counts: pure |
 //! | [`clock`] | `CLOCK_MONOTONIC` and nothing else | time as a value: the core and the simulation never ask a clock |
+//! | [`camera`] | V4L2 | frames that the simulation delivers |
+//! | [`framebuffer`] | the kernel's framebuffer | a picture file |
 //! | [`folder`] | – | a folder of pictures in place of a camera |
 //! | [`mapped`] | a mapped file of the record | the same |
 //! | [`realtime`] | priority and locked memory | – |
@@ -16,9 +18,11 @@
 //!
 //! `unsafe` is allowed here and in `kernels/` only (invariant 12).
 
+pub mod camera;
 pub mod clock;
 pub mod counter;
 pub mod folder;
+pub mod framebuffer;
 pub mod gpio;
 pub mod lines;
 pub mod mapped;

@@ -1,44 +1,99 @@
-//! The display thread: draws the last snapshot when it changed. Nobody waits for it (invariant 10).
+//! The display thread: draws the last snapshot when it changed, on a framebuffer, into a picture file, or
+//! both. Nobody waits for it (invariant 10): where it cannot draw, it raises an alarm and tries again.
 
 use super::publish::Board;
-use super::spawn;
+use super::{Message, Overflow, send, spawn};
 use crate::config::Config;
-use crate::display;
+use crate::device::framebuffer::{Console, Framebuffer, FramebufferError, Layout};
+use crate::display::{self, Canvas};
+use crate::station::event::{Event, Trouble};
 use crate::status::Status;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A person reads no faster, and a picture costs a few milliseconds of one core.
 const EVERY: Duration = Duration::from_secs(1);
+/// A display whose driver hangs is left behind when the station ends.
+const END_MAX: Duration = Duration::from_secs(2);
+/// What the page is made for, longer and shorter side; larger displays show it enlarged.
+const PAGE_MAX: (u32, u32) = (1_280, 800);
+/// Smaller ones cannot hold the page.
+const PAGE_MIN: u32 = 240;
 
-/// Starts the thread if the configuration names a picture file. Dropping the sender ends it.
-pub fn start(config: &Config, board: &Arc<Board>) -> Result<Option<(Sender<()>, JoinHandle<()>)>> {
-    let Some(path) = config.display.png.clone() else {
+/// The running display thread.
+pub struct Handle {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Draws the last snapshot once more and ends, unless the display hangs.
+    pub fn end(self) {
+        drop(self.stop);
+        let asked = Instant::now();
+        while !self.thread.is_finished() && asked.elapsed() < END_MAX {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if !self.thread.is_finished() {
+            tracing::warn!("the display does not answer; it is left as it is");
+        } else if self.thread.join().is_err() {
+            tracing::error!("the display thread panicked");
+        }
+    }
+}
+
+/// Starts the thread if the configuration names something to draw on.
+pub fn start(
+    config: &Config,
+    board: &Arc<Board>,
+    messages: &Sender<Message>,
+    overflow: &Arc<Overflow>,
+) -> Result<Option<Handle>> {
+    let settings = &config.display;
+    if settings.png.is_none() && settings.framebuffer.is_none() {
         return Ok(None);
-    };
+    }
     let (stop, stopped) = bounded(0);
-    let screen = Screen {
+    let (messages, overflow) = (messages.clone(), Arc::clone(overflow));
+    let picture = settings.png.clone().map(|path| Picture {
         path,
-        width: config.display.width,
-        height: config.display.height,
-        failing: false,
+        width: settings.width,
+        height: settings.height,
+    });
+    let panel = settings.framebuffer.clone().map(|device| Panel {
+        device,
+        console: settings.console.clone(),
+        open: None,
+        canvas: Canvas::new(0, 0),
+    });
+    let screen = Screen {
+        picture,
+        panel,
+        failing: String::new(),
+        trouble: Box::new(move |present| {
+            let trouble = Trouble::Display;
+            send(
+                &messages,
+                &overflow,
+                Message::Event(Event::Trouble { trouble, present }),
+            );
+        }),
     };
     let board = Arc::clone(board);
-    Ok(Some((
-        stop,
-        spawn("display", move || screen.run(&board, &stopped))?,
-    )))
+    let thread = spawn("display", move || screen.run(&board, &stopped))?;
+    Ok(Some(Handle { stop, thread }))
 }
 
 struct Screen {
-    path: PathBuf,
-    width: u32,
-    height: u32,
-    failing: bool,
+    picture: Option<Picture>,
+    panel: Option<Panel>,
+    /// What is wrong, as logged; empty while all is well.
+    failing: String,
+    trouble: Box<dyn Fn(bool) + Send>,
 }
 
 impl Screen {
@@ -47,7 +102,7 @@ impl Screen {
         loop {
             let ending = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
             let status = board.status();
-            if shown.as_ref() != Some(&status) {
+            if !self.failing.is_empty() || shown.as_ref() != Some(&status) {
                 self.show(&status);
                 shown = Some(status);
             }
@@ -58,19 +113,41 @@ impl Screen {
     }
 
     fn show(&mut self, status: &Status) {
-        let png = display::png(status, self.width, self.height);
-        match write_whole(&self.path, &png) {
-            Ok(()) => self.failing = false,
-            // Said once, not every second.
-            Err(error) if !self.failing => {
-                self.failing = true;
-                tracing::warn!(
-                    "cannot write the picture of the display to {}: {error}",
-                    self.path.display()
-                );
-            }
-            Err(_) => {}
+        let picture = self.picture.as_ref().map(|picture| picture.show(status));
+        let panel = self.panel.as_mut().map(|panel| panel.show(status));
+        let said: Vec<String> = [picture, panel]
+            .into_iter()
+            .flatten()
+            .filter_map(Result::err)
+            .collect();
+        let said = said.join("; ");
+        if said.is_empty() != self.failing.is_empty() {
+            (self.trouble)(!said.is_empty());
         }
+        // Said once, not every second.
+        if !said.is_empty() && said != self.failing {
+            tracing::warn!("{said}");
+        }
+        self.failing = said;
+    }
+}
+
+/// A picture file.
+struct Picture {
+    path: PathBuf,
+    width: u32,
+    height: u32,
+}
+
+impl Picture {
+    fn show(&self, status: &Status) -> Result<(), String> {
+        let png = display::png(status, self.width, self.height);
+        write_whole(&self.path, &png).map_err(|error| {
+            format!(
+                "cannot write the picture of the display to {}: {error}",
+                self.path.display()
+            )
+        })
     }
 }
 
@@ -79,4 +156,91 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("png.new");
     std::fs::write(&new, bytes)?;
     std::fs::rename(&new, path)
+}
+
+/// A framebuffer, opened when it is there and again after it went away.
+struct Panel {
+    device: PathBuf,
+    console: Option<PathBuf>,
+    open: Option<(Framebuffer, Option<Console>)>,
+    canvas: Canvas,
+}
+
+impl Panel {
+    fn show(&mut self, status: &Status) -> Result<(), String> {
+        let (mut framebuffer, console) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let framebuffer = Framebuffer::open(&self.device).map_err(|error| error.to_string())?;
+                let console = self.console.as_deref().and_then(silence);
+                (framebuffer, console)
+            }
+        };
+        let (width, height) = page_size(framebuffer.layout())?;
+        if (self.canvas.width, self.canvas.height) != (width, height) {
+            self.canvas = Canvas::new(width, height);
+        }
+        let Ok(()) = display::draw(status, &mut self.canvas);
+        framebuffer
+            .show(&self.canvas.rgb, width, height)
+            .map_err(|error: FramebufferError| error.to_string())?;
+        self.open = Some((framebuffer, console));
+        Ok(())
+    }
+}
+
+/// The picture is worth more than a silent console, so that this may fail.
+fn silence(console: &Path) -> Option<Console> {
+    match Console::silence(console) {
+        Ok(silenced) => {
+            if !silenced.is_graphic() {
+                tracing::info!(
+                    "{} stays a text console: kernel messages may appear over the display",
+                    console.display()
+                );
+            }
+            Some(silenced)
+        }
+        Err(error) => {
+            tracing::info!(
+                "the text console {} cannot be silenced ({error}): its cursor may blink over the display; let the \
+                 user that runs elek join the group `tty`",
+                console.display()
+            );
+            None
+        }
+    }
+}
+
+/// The size of the page on a display: its own, or a whole part of it where it is larger than the page can be.
+fn page_size(layout: &Layout) -> Result<(u32, u32), String> {
+    let (width, height) = (layout.width, layout.height);
+    if width < PAGE_MIN || height < PAGE_MIN {
+        return Err(format!(
+            "the display {} has {width} × {height} pixels; the page needs {PAGE_MIN} × {PAGE_MIN}",
+            layout.name
+        ));
+    }
+    let (long, short) = (width.max(height), width.min(height));
+    let by = long.div_ceil(PAGE_MAX.0).max(short.div_ceil(PAGE_MAX.1));
+    Ok((width / by, height / by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::framebuffer;
+
+    #[test]
+    fn the_page_has_the_displays_size_or_a_whole_part_of_it() {
+        let size = |width, height| page_size(&framebuffer::sample(width, height));
+        assert_eq!(size(240, 240), Ok((240, 240)));
+        assert_eq!(size(1_280, 800), Ok((1_280, 800)));
+        assert_eq!(size(1_920, 1_080), Ok((960, 540)));
+        assert_eq!(size(3_840, 2_160), Ok((1_280, 720)));
+        assert_eq!(size(800, 1_280), Ok((800, 1_280)));
+        assert_eq!(size(1_080, 1_920), Ok((540, 960)));
+        assert!(size(320, 160).unwrap_err().contains("320 × 160"));
+        assert!(size(128, 240).is_err());
+    }
 }

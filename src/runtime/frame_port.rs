@@ -26,6 +26,8 @@ pub struct FramePort {
     /// The recipe in force.
     recipe: Arc<AtomicU16>,
     next: FrameId,
+    /// As the core was told.
+    lost: bool,
     messages: Sender<Message>,
     overflow: Arc<Overflow>,
 }
@@ -59,6 +61,7 @@ impl FramePort {
             locators: config.recipes.iter().map(locator).collect(),
             recipe,
             next: FrameId(0),
+            lost: false,
             messages,
             overflow,
         }
@@ -103,6 +106,9 @@ impl FramePort {
     }
 
     fn pass_on(&mut self, at: usize) {
+        // A picture proves that the camera is back, and the core must know before it sees the picture:
+        // the driver's count began anew.
+        self.lost(false);
         let frame = Arc::clone(&self.buffers[at]);
         let started = Instant::now();
         let mut blobs: ArrayVec<Blob, BLOBS_MAX> = ArrayVec::new();
@@ -135,8 +141,11 @@ impl FramePort {
         );
     }
 
-    /// The camera stopped delivering, or delivers again.
-    pub fn lost(&self, lost: bool) {
+    /// The camera stopped delivering, or delivers again (which the next picture says by itself).
+    pub fn lost(&mut self, lost: bool) {
+        if std::mem::replace(&mut self.lost, lost) == lost {
+            return;
+        }
         send(
             &self.messages,
             &self.overflow,
@@ -145,5 +154,10 @@ impl FramePort {
                 lost,
             }),
         );
+    }
+
+    /// The core has been told that the camera is lost.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 }

@@ -243,6 +243,8 @@ impl Line {
             display: Display {
                 width: 240,
                 height: 240,
+                framebuffer: None,
+                console: None,
                 png: None,
             },
             base: PathBuf::from("/nonexistent"),

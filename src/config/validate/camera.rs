@@ -3,7 +3,7 @@
 use super::super::diagnostic::Problem;
 use super::super::raw::{At, Section, Value};
 use super::super::*;
-use super::{Context, MM_MAX, MS_MAX, mm, ms};
+use super::{Context, MM_MAX, MS_MAX, device_path, mm, ms};
 use crate::vision::frame::PixelFormat;
 
 /// Largest side of a picture: places in it are kept in 16 bits, and no camera of
@@ -243,19 +243,48 @@ fn folder(s: &Section<'_>, cx: &Context<'_>) -> Option<(CameraSource, Micros)> {
 }
 
 fn v4l2(s: &Section<'_>) -> Option<(CameraSource, Micros)> {
-    let device = s.required("device", "device = \"/dev/v4l/by-path/…\"", Value::text);
+    let device = s.required("device", "device = \"/dev/v4l/by-path/…\"", |v| {
+        device_path(v, "/dev/v4l/by-path/…")
+    });
     let format = format(s);
     // Automatic exposure changes blur and mid-exposure behind the station's back.
     let exposure = s.required("exposure_us", "exposure_us = 180", |v| v.integer(1..=1_000_000));
+    let set_exposure = s.or("set_exposure", true, Value::flag);
     let gain = s.optional("gain", |v| v.integer(i64::from(i32::MIN)..=i64::from(i32::MAX)));
+    let power_line = s.optional("power_line", |v| {
+        v.choice(&[
+            ("50hz", PowerLine::Hz50),
+            ("60hz", PowerLine::Hz60),
+            ("off", PowerLine::Off),
+        ])
+    });
+    let controls = s.or("controls", Vec::new(), controls);
     let exposure = exposure?.value;
     let source = V4l2Source {
-        device: PathBuf::from(device?.value),
+        device: device?.value,
         format: format?,
-        exposure_us: u32::try_from(exposure).ok(),
+        exposure_us: u32::try_from(exposure).ok()?,
+        set_exposure: set_exposure?,
         gain: gain?.and_then(|at| i32::try_from(at.value).ok()),
+        power_line: power_line?.map(|at| at.value),
+        controls: controls?,
     };
     Some((CameraSource::V4l2(source), Micros::new(exposure)))
+}
+
+/// Controls by whatever name the driver gives them; only the camera itself knows which there are.
+fn controls(v: &Value<'_>) -> Option<Vec<ControlSetting>> {
+    let entries = v.section()?.entries();
+    let given = entries.len();
+    let read = |(name, v): (At<String>, Value<'_>)| {
+        let value = v.control()?;
+        Some(ControlSetting {
+            name: name.value,
+            value,
+        })
+    };
+    let read: Vec<ControlSetting> = entries.into_iter().filter_map(read).collect();
+    (read.len() == given).then_some(read)
 }
 
 fn format(s: &Section<'_>) -> Option<PictureFormat> {

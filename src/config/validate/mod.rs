@@ -81,6 +81,8 @@ pub(super) fn config(mut root: Section<'_>, cx: &Context<'_>) -> Option<Config> 
         None => Some(Some(Display {
             width: 480,
             height: 320,
+            framebuffer: None,
+            console: None,
             png: None,
         })),
     };
@@ -550,11 +552,44 @@ fn display(s: &Section<'_>, cx: &Context<'_>) -> Option<Display> {
     let width = s.or("width", 480, |v| v.integer(240..=1280));
     let height = s.or("height", 320, |v| v.integer(240..=800));
     let png = s.optional("png", Value::text);
+    let framebuffer = s.optional("framebuffer", |v| device_path(v, "/dev/fb0"));
+    let console = s.optional("console", |v| device_path(v, "/dev/tty0"));
+    let framebuffer = framebuffer?.map(|at| at.value);
+    let console = console?;
+    if let (Some(console), None) = (&console, &framebuffer) {
+        let problem = Problem::new("`display.console` is silenced for a framebuffer, and there is none")
+            .at(console.span.clone(), "nothing to silence it for")
+            .help("add `framebuffer = \"/dev/fb0\"`, or delete this line");
+        s.problems.add(problem);
+        return None;
+    }
+    // The console in the foreground is the one that would draw over ours.
+    let console = match (console, &framebuffer) {
+        (Some(at), _) => Some(at.value),
+        (None, Some(_)) => Some(PathBuf::from("/dev/tty0")),
+        (None, None) => None,
+    };
     Some(Display {
         width: u32::try_from(width?).ok()?,
         height: u32::try_from(height?).ok()?,
+        framebuffer,
+        console,
         png: png?.map(|at| cx.base.join(at.value)),
     })
+}
+
+/// A device is named by its whole path.
+fn device_path(v: &Value<'_>, example: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(v.text()?);
+    if !path.is_absolute() {
+        v.refuse(
+            format!("`{}` must be the whole path of a device", v.path),
+            "does not begin with /",
+            format!("write it as in \"{example}\""),
+        );
+        return None;
+    }
+    Some(path)
 }
 
 /// The encoder belongs to the same world as the camera.

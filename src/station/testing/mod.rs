@@ -139,6 +139,8 @@ pub(crate) fn config() -> Config {
         display: Display {
             width: 800,
             height: 480,
+            framebuffer: None,
+            console: None,
             png: None,
         },
         base: PathBuf::from("."),
