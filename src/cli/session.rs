@@ -193,7 +193,7 @@ impl Around {
         let words = Arc::new(ArcSwapOption::empty());
         let shown = Arc::clone(&words);
         let service = Service::start(beats.clone(), watchdog, move || {
-            shown.load().as_deref().map(String::clone)
+            shown.load().as_deref().cloned()
         })
         .context("cannot start the service thread")?;
         Ok(Around {

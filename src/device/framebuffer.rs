@@ -273,12 +273,12 @@ impl Layout {
         for (colour, bits) in rgb.into_iter().zip([self.red, self.green, self.blue]) {
             // 8 bits spread over `length`, so that 255 becomes all ones.
             let most = (1u32 << bits.length) - 1;
-            pixel |= (u32::from(colour) * most + 127) / 255 << bits.offset;
+            pixel |= ((u32::from(colour) * most + 127) / 255) << bits.offset;
         }
         let clear = self.transparency;
         if clear.length > 0 && clear.offset + clear.length <= self.bits_per_pixel.min(31) + 1 {
             // Opaque.
-            pixel |= ((1u64 << clear.length) - 1 << clear.offset) as u32;
+            pixel |= (((1u64 << clear.length) - 1) << clear.offset) as u32;
         }
         pixel
     }

@@ -146,7 +146,7 @@ impl CameraThread {
         let mut capture = None;
         self.port.deliver_if(|frame| {
             let got = camera.next_into(TURN, frame)?;
-            frame.mid_exposure = frame.mid_exposure + offset;
+            frame.mid_exposure += offset;
             capture = Some(got);
             Ok::<_, CameraError>(got == Capture::Frame)
         })?;
