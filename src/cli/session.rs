@@ -192,10 +192,8 @@ impl Around {
         let beats = Beats::default();
         let words = Arc::new(ArcSwapOption::empty());
         let shown = Arc::clone(&words);
-        let service = Service::start(beats.clone(), watchdog, move || {
-            shown.load().as_deref().cloned()
-        })
-        .context("cannot start the service thread")?;
+        let service = Service::start(beats.clone(), watchdog, move || shown.load().as_deref().cloned())
+            .context("cannot start the service thread")?;
         Ok(Around {
             signals,
             beats,
