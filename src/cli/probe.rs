@@ -5,8 +5,12 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `cameras` | video devices: formats, rates, controls, stamps |
+//! | `displays` | framebuffers |
 //! | `machine` | processor, instruction sets, memory |
 
+mod cameras;
+mod displays;
 mod machine;
 mod tree;
 
@@ -18,7 +22,7 @@ use std::process::ExitCode;
 use tree::Tree;
 
 /// Width of the column of names in the text.
-const NAME_COLUMN: usize = 18;
+const NAME_COLUMN: usize = 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes:
@@ -121,7 +125,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// All sections, in the order in which a box is commissioned.
 fn sections(tree: &Tree) -> Vec<Section> {
-    vec![machine::look(tree)]
+    vec![cameras::look(tree), displays::look(tree), machine::look(tree)]
 }
 
 /// Name of the machine and its kernel.
@@ -161,6 +165,14 @@ fn text(system: &str, sections: &[Section]) -> String {
     text
 }
 
+/// The text of some sections without the head, which names the version.
+#[cfg(test)]
+fn body(sections: &[Section]) -> String {
+    let text = text("box", sections);
+    text.split_once('\n')
+        .map_or(String::new(), |(_, body)| body.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,9 +191,9 @@ mod tests {
             "elek VERSION on box, Linux 6.12, aarch64\n\n\
              CAMERAS\n\
              \x20 /dev/v4l/by-path/usb-1\n\
-             \x20   driver          uvcvideo\n\
-             \x20   formats         GREY 640 × 480\n\
-             \x20                   MJPG 1280 × 720\n\
+             \x20   driver            uvcvideo\n\
+             \x20   formats           GREY 640 × 480\n\
+             \x20                     MJPG 1280 × 720\n\
              \x20 ! The camera may not be opened.\n\
              \x20   → Join the group video.\n\n\
              1 thing to look at, marked with !\n"
@@ -193,7 +205,13 @@ mod tests {
         let tree = Tree::of_this_machine();
         assert!(system(&tree).is_some());
         let all = sections(&tree);
-        assert!(all.iter().any(|section| section.title == "machine"));
+        let titles: Vec<&str> = all.iter().map(|section| section.title).collect();
+        assert!(
+            ["cameras", "displays", "machine"]
+                .iter()
+                .all(|title| titles.contains(title)),
+            "{titles:?}"
+        );
         for problem in all.iter().flat_map(|section| &section.problems) {
             assert!(
                 !problem.what.is_empty() && !problem.advice.is_empty(),

@@ -221,6 +221,61 @@ fn lines_used_twice_and_of_two_worlds() {
     ]));
 }
 
+/// The real line with other lines for its camera and, at the end, its display.
+fn real_line(camera: &str, display: &str) -> Result<Config, Report> {
+    let text = include_str!("testdata/real-line.toml");
+    let text = text.replacen("exposure_us = 180", camera, 1);
+    read(&format!("{text}\n{display}\n"))
+}
+
+#[test]
+fn controls_of_a_camera_and_its_display() {
+    let camera = "exposure_us = 200\nset_exposure = false\ngain = 4\npower_line = \"50hz\"\n\
+                  controls = { \"White Balance, Automatic\" = false, gamma = 100, \"0x00980900\" = -3, mode = \"Global Shutter\" }";
+    let config = real_line(camera, "[display]\nframebuffer = \"/dev/fb0\"")
+        .unwrap_or_else(|report| panic!("{report}"));
+    let CameraSource::V4l2(source) = &config.cameras[0].source else {
+        panic!("{:?}", config.cameras[0].source);
+    };
+    assert_eq!((source.exposure_us, source.set_exposure), (200, false));
+    assert_eq!((source.gain, source.power_line), (Some(4), Some(PowerLine::Hz50)));
+    let controls: Vec<_> = source
+        .controls
+        .iter()
+        .map(|c| (c.name.as_str(), c.value.clone()))
+        .collect();
+    assert_eq!(
+        controls,
+        [
+            ("White Balance, Automatic", ControlValue::Flag(false)),
+            ("gamma", ControlValue::Number(100)),
+            ("0x00980900", ControlValue::Number(-3)),
+            ("mode", ControlValue::Word("Global Shutter".into())),
+        ]
+    );
+    assert_eq!(config.display.framebuffer.as_deref(), Some(Path::new("/dev/fb0")));
+    assert_eq!(config.display.console.as_deref(), Some(Path::new("/dev/tty0")));
+    let plain = real_line("exposure_us = 180", "").unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!((plain.display.framebuffer, plain.display.console), (None, None));
+    let CameraSource::V4l2(source) = &plain.cameras[0].source else {
+        panic!("{:?}", plain.cameras[0].source);
+    };
+    assert!(source.set_exposure && source.controls.is_empty());
+}
+
+#[test]
+fn mistakes_about_a_camera_and_its_display() {
+    let camera = "exposure_us = 200\nset_exposure = \"no\"\npower_line = \"55hz\"\ngane = 4\n\
+                  controls = { gamma = 1.5, brightness = [1] }";
+    let report = real_line(
+        camera,
+        "[display]\nframebuffer = \"fb0\"\nconsole = \"/dev/tty1\"",
+    )
+    .unwrap_err();
+    let console = real_line("exposure_us = 180", "[display]\nconsole = \"/dev/tty1\"").unwrap_err();
+    insta::assert_snapshot!(format!("{report}\n\n{console}"));
+}
+
 #[test]
 fn a_real_camera_wants_real_lines() {
     let text = said(&[(

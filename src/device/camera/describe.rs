@@ -3,6 +3,7 @@
 use super::negotiate::fourcc_words;
 use super::node::{Intervals, Node, Sizes};
 use super::stamps::Stamping;
+use crate::config::PictureFormat;
 use crate::vision::frame::PixelFormat;
 use serde::Serialize;
 use std::fs;
@@ -10,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// More sizes than this in one message help nobody.
-const LISTED_MAX: usize = 12;
+const LISTED_MAX: usize = 16;
 
 /// A device as a technician wants to know it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -173,35 +174,48 @@ fn listed(items: impl Iterator<Item = String>) -> String {
     words
 }
 
-/// What to write into `format` instead of `asked`.
-pub fn offer(formats: &[Format], asked: PixelFormat) -> String {
-    if let Some(format) = formats.iter().find(|format| is(format, asked)) {
-        if format.sizes.is_empty() {
-            return format!("It offers {asked} in other sizes; its papers say which.");
-        }
-        let sizes = listed(format.sizes.iter().map(Size::full_words));
-        return format!("In {asked} it offers {sizes}.");
-    }
-    let readable: Vec<&Format> = formats.iter().filter(|format| format.readable).collect();
-    if readable.is_empty() {
-        let names = listed(formats.iter().map(|format| format.fourcc.clone()));
-        let names = if names.is_empty() {
-            "no format at all".to_owned()
-        } else {
-            names
-        };
-        return format!("It offers {names}, none of which elek reads: use another camera.");
-    }
-    let one = |format: &&Format| {
-        let sizes: Vec<&str> = format.sizes.iter().map(|size| size.words.as_str()).collect();
-        let name = config_name(format);
-        match sizes.as_slice() {
-            [] => name,
-            sizes => format!("{name} {}", sizes[..sizes.len().min(4)].join(", ")),
-        }
+/// What to write into `format` instead of `asked`: the first of format, size and rate that does not fit.
+pub fn offer(formats: &[Format], asked: &PictureFormat) -> String {
+    let PictureFormat {
+        pixels,
+        width,
+        height,
+        ..
+    } = *asked;
+    let Some(format) = formats.iter().find(|format| is(format, pixels)) else {
+        return other_formats(formats);
     };
-    let offers: Vec<String> = readable.iter().map(one).collect();
-    format!("Write into `format` what it offers: {}.", offers.join("; "))
+    if format.sizes.is_empty() {
+        return format!("It offers {pixels} in other sizes; its papers say which.");
+    }
+    match format
+        .sizes
+        .iter()
+        .find(|size| (size.width, size.height) == (width, height))
+    {
+        Some(size) if !size.rates.is_empty() => format!("In {pixels} it offers {}.", size.full_words()),
+        _ => {
+            let sizes = listed(format.sizes.iter().map(|size| size.words.clone()));
+            format!("In {pixels} it offers {sizes}.")
+        }
+    }
+}
+
+fn other_formats(formats: &[Format]) -> String {
+    let readable = formats.iter().filter(|format| format.readable);
+    let readable = listed(readable.map(config_name));
+    if !readable.is_empty() {
+        return format!(
+            "Write into `format` what it offers: {readable}; `elek probe` lists sizes and rates."
+        );
+    }
+    let names = listed(formats.iter().map(|format| format.fourcc.clone()));
+    let names = if names.is_empty() {
+        "no format at all".to_owned()
+    } else {
+        names
+    };
+    format!("It offers {names}, none of which elek reads: use another camera.")
 }
 
 fn is(format: &Format, pixels: PixelFormat) -> bool {
@@ -259,7 +273,7 @@ mod tests {
     fn format(fourcc: &str, sizes: &[(&str, &[f64])]) -> Format {
         let size = |(words, rates): &(&str, &[f64])| Size {
             words: (*words).into(),
-            width: 640,
+            width: words.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0),
             height: 480,
             rates: rates.to_vec(),
         };
@@ -278,19 +292,32 @@ mod tests {
             format("MJPG", &[("1920 × 1080", &[30.0])]),
             format("H264", &[]),
         ];
+        let said = |formats: &[Format], pixels, width| {
+            let asked = PictureFormat {
+                pixels,
+                width,
+                height: 480,
+                fps_milli: 60_000,
+            };
+            offer(formats, &asked)
+        };
         assert_eq!(
-            offer(&usb, PixelFormat::Yuyv),
-            "In YUYV it offers 640 × 480 at 30, 15 frames/s, 1280 × 720 at 10 frames/s."
+            said(&usb, PixelFormat::Yuyv, 640),
+            "In YUYV it offers 640 × 480 at 30, 15 frames/s."
         );
         assert_eq!(
-            offer(&usb, PixelFormat::Grey),
-            "Write into `format` what it offers: YUYV 640 × 480, 1280 × 720; MJPG 1920 × 1080."
+            said(&usb, PixelFormat::Yuyv, 641),
+            "In YUYV it offers 640 × 480, 1280 × 720."
         );
-        assert!(offer(&usb[2..], PixelFormat::Grey).contains("H264, none of which elek reads"));
-        assert!(offer(&[], PixelFormat::Grey).contains("no format at all"));
+        assert_eq!(
+            said(&usb, PixelFormat::Grey, 640),
+            "Write into `format` what it offers: YUYV, MJPG; `elek probe` lists sizes and rates."
+        );
+        assert!(said(&usb[2..], PixelFormat::Grey, 640).contains("H264, none of which elek reads"));
+        assert!(said(&[], PixelFormat::Grey, 640).contains("no format at all"));
         // V4L2's name for it is another.
-        assert!(offer(&[format("BA81", &[])], PixelFormat::Grey).contains("offers: BGGR."));
-        assert!(offer(&[format("BA81", &[])], PixelFormat::BayerBggr).contains("in other sizes"));
+        assert!(said(&[format("BA81", &[])], PixelFormat::Grey, 640).contains("offers: BGGR;"));
+        assert!(said(&[format("BA81", &[])], PixelFormat::BayerBggr, 640).contains("in other sizes"));
     }
 
     #[test]
@@ -314,8 +341,8 @@ mod tests {
             },
         );
         assert_eq!(rates(&[range]), [120.0, 5.0]);
-        let many = listed((0..14).map(|n| n.to_string()));
-        assert!(many.ends_with("10, 11 and 2 more"), "{many}");
+        let many = listed((0..18).map(|n| n.to_string()));
+        assert!(many.ends_with("14, 15 and 2 more"), "{many}");
     }
 
     #[test]

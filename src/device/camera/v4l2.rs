@@ -291,7 +291,7 @@ fn agree(
         given,
         advice,
     };
-    let offer = || describe::offer(&describe::formats(node), asked.pixels);
+    let offer = || describe::offer(&describe::formats(node), asked);
     let layout = match set {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             return Err(refused("nothing".into(), offer()));
