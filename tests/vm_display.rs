@@ -1,0 +1,269 @@
+//! The display on a framebuffer of the kernel (vfb), which lies in memory and can be read back.
+
+mod vm;
+
+use elek::control::Client;
+use elek::device::framebuffer::{self, Framebuffer, FramebufferError};
+use elek::display::Canvas;
+use elek::station::event::Counts;
+use elek::station::event::{AlarmKind, Trouble};
+use elek::status::{State, Status};
+use elek::units::{Instant, Micros};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Child, Command};
+
+const DEVICE: &str = "/dev/fb0";
+
+/// vfb; its red lies below its blue. It stays loaded, because the kernel's console holds it.
+struct Vfb;
+
+impl Vfb {
+    fn load() -> Vfb {
+        vm::modprobe("vfb", &["vfb_enable=1", "videomemorysize=16777216"]);
+        vm::wait_until("a framebuffer", || Path::new(DEVICE).exists());
+        Vfb
+    }
+
+    /// Sets another mode, as a tool like fbset would.
+    fn mode(&self, width: u32, height: u32, bits: u32) {
+        const FBIOGET_VSCREENINFO: libc::c_ulong = 0x4600;
+        const FBIOPUT_VSCREENINFO: libc::c_ulong = 0x4601;
+        let device = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(DEVICE)
+            .expect("opens");
+        // `struct fb_var_screeninfo` is 40 words: visible size, virtual size, offset, bits per pixel, …
+        let mut words = [0u32; 40];
+        // SAFETY: the kernel writes these 160 bytes.
+        let done = unsafe { libc::ioctl(device.as_raw_fd(), FBIOGET_VSCREENINFO as _, &raw mut words) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        words[..7].copy_from_slice(&[width, height, width, height, 0, 0, bits]);
+        // SAFETY: the kernel reads these 160 bytes, and writes what it makes of them.
+        let done = unsafe { libc::ioctl(device.as_raw_fd(), FBIOPUT_VSCREENINFO as _, &raw mut words) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+fn status() -> Status {
+    Status {
+        station: "L3-REJ-01".into(),
+        recipe: "cap-28mm".into(),
+        state: State::Running,
+        permit: true,
+        counts: Counts {
+            seen: 1_234,
+            passed: 1_200,
+            confirmed: 34,
+            ..Counts::default()
+        },
+        parts_per_min: 310.0,
+        reject_rate: 0.03,
+        belt_mm_s: 600.0,
+        last: None,
+        last_reject: None,
+        margin: None,
+        alarms: Vec::new(),
+        passed_verified: true,
+        uptime: Micros::from_secs(4_000),
+        at: Instant::from_micros(1),
+    }
+}
+
+fn drawn(width: u32, height: u32) -> Canvas {
+    let mut canvas = Canvas::new(width, height);
+    let Ok(()) = elek::display::draw(&status(), &mut canvas);
+    canvas
+}
+
+/// What the framebuffer shows, as RGB, 8 bits a colour.
+fn screenshot() -> Canvas {
+    let layout = framebuffer::describe(Path::new(DEVICE))
+        .expect("can be asked")
+        .expect("can be drawn on");
+    let memory = std::fs::read(DEVICE).expect("can be read");
+    let mut shot = Canvas::new(layout.width, layout.height);
+    let bytes = layout.bits_per_pixel as usize / 8;
+    for y in 0..layout.height as usize {
+        for x in 0..layout.width as usize {
+            let at = y * layout.line_length as usize + x * bytes;
+            let mut pixel = [0; 4];
+            pixel[..bytes].copy_from_slice(&memory[at..at + bytes]);
+            let pixel = u32::from_le_bytes(pixel);
+            for (n, bits) in [layout.red, layout.green, layout.blue].into_iter().enumerate() {
+                let most = (1 << bits.length) - 1;
+                let value = (pixel >> bits.offset) & most;
+                shot.rgb[(y * layout.width as usize + x) * 3 + n] = (value * 255 / most) as u8;
+            }
+        }
+    }
+    shot
+}
+
+fn furthest(a: &Canvas, b: &Canvas) -> u8 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    a.rgb
+        .iter()
+        .zip(&b.rgb)
+        .map(|(a, b)| a.abs_diff(*b))
+        .max()
+        .unwrap_or(0)
+}
+
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn the_framebuffer_shows_what_the_picture_file_shows() {
+    let vfb = Vfb::load();
+    for (width, height, bits, off) in [
+        (240, 240, 32, 0),
+        (320, 240, 16, 8),
+        (480, 320, 24, 0),
+        (801, 481, 32, 0),
+        (1_280, 800, 32, 0),
+    ] {
+        vfb.mode(width, height, bits);
+        let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).unwrap_or_else(|error| panic!("{error}"));
+        let layout = framebuffer.layout().clone();
+        assert_eq!(
+            (layout.width, layout.height, layout.bits_per_pixel),
+            (width, height, bits)
+        );
+        assert!(layout.red.offset < layout.blue.offset);
+        let page = drawn(width, height);
+        framebuffer
+            .show(&page.rgb, width, height)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let far = furthest(&screenshot(), &page);
+        println!("{width} × {height}, {bits} bits: off by {far}");
+        assert!(far <= off, "{width} × {height}, {bits} bits: off by {far}");
+    }
+}
+
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn a_framebuffer_with_a_palette_is_refused_in_words() {
+    let vfb = Vfb::load();
+    vfb.mode(640, 480, 8);
+    let error = Framebuffer::open(Path::new(DEVICE))
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains("8 bits") && error.contains("video="), "{error}");
+    let told = vm::run(vm::ELEK, &["probe"]);
+    assert!(told.contains("! /dev/fb0 cannot be drawn on"), "{told}");
+}
+
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn a_framebuffer_that_goes_away_or_changes_its_mode_is_an_error_and_nothing_worse() {
+    let vfb = Vfb::load();
+    vfb.mode(320, 240, 32);
+    let page = drawn(320, 240);
+    let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens");
+    framebuffer.show(&page.rgb, 320, 240).expect("shows");
+    vfb.mode(480, 320, 32);
+    let error = framebuffer
+        .show(&page.rgb, 320, 240)
+        .expect_err("the mode is another");
+    assert!(matches!(error, FramebufferError::Write { .. }), "{error}");
+    drop(framebuffer);
+    let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens again");
+    let page = drawn(480, 320);
+    framebuffer.show(&page.rgb, 480, 320).expect("shows");
+    let driver = Path::new("/sys/bus/platform/drivers/vfb");
+    vm::write(&driver.join("unbind"), "vfb.0");
+    let error = framebuffer.show(&page.rgb, 480, 320).expect_err("it is gone");
+    println!("{error}");
+    drop(framebuffer);
+    assert!(matches!(
+        Framebuffer::open(Path::new(DEVICE)),
+        Err(FramebufferError::Open { .. })
+    ));
+    vm::write(&driver.join("bind"), "vfb.0");
+    vm::wait_until("the framebuffer", || {
+        Framebuffer::open(Path::new(DEVICE)).is_ok() || Path::new(DEVICE).exists()
+    });
+}
+
+/// The built-in line, drawn on the framebuffer and into a file of the same size.
+struct Station {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Station {
+    fn start() -> Station {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config: toml::Table = vm::run(vm::ELEK, &["config", "default"])
+            .parse()
+            .expect("the default");
+        let display = format!(
+            "framebuffer = \"{DEVICE}\"\nwidth = 480\nheight = 320\npng = {:?}",
+            folder.path().join("display.png")
+        );
+        config["display"] = display.parse::<toml::Table>().expect("a table").into();
+        config["record"]["path"] = folder.path().join("record").display().to_string().into();
+        let file = folder.path().join("station.toml");
+        vm::write(&file, &config.to_string());
+        let child = Command::new(vm::ELEK)
+            .arg("run")
+            .arg("--config")
+            .arg(file)
+            .spawn()
+            .expect("elek starts");
+        Station { child, folder }
+    }
+
+    /// Whether the alarm of the display is there, as `elek status` sees it.
+    fn alarm(&self) -> Option<bool> {
+        let client = Client::find(Some(&self.folder.path().join("record"))).ok()?;
+        let status = client.status().ok()?;
+        let of_display = |kind: AlarmKind| kind == AlarmKind::Trouble(Trouble::Display);
+        Some(
+            status
+                .alarms
+                .iter()
+                .any(|alarm| of_display(alarm.kind) && alarm.present),
+        )
+    }
+
+    fn wait_for_alarm(&self, present: bool) {
+        vm::wait_until(&format!("alarm: {present}"), || self.alarm() == Some(present));
+    }
+
+    fn stop(&mut self) {
+        vm::run("kill", &["-TERM", &self.child.id().to_string()]);
+        assert!(self.child.wait().expect("it ends").success());
+    }
+
+    fn picture(&self) -> Canvas {
+        let picture = image::open(self.folder.path().join("display.png"))
+            .expect("a picture")
+            .into_rgb8();
+        Canvas {
+            width: picture.width(),
+            height: picture.height(),
+            rgb: picture.into_raw(),
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn the_station_draws_on_it_says_when_it_cannot_and_draws_again() {
+    let vfb = Vfb::load();
+    vfb.mode(480, 320, 32);
+    let mut station = Station::start();
+    station.wait_for_alarm(false);
+    vm::wait_until("a picture", || screenshot().rgb.iter().any(|colour| *colour > 0));
+    let driver = Path::new("/sys/bus/platform/drivers/vfb");
+    vm::write(&driver.join("unbind"), "vfb.0");
+    station.wait_for_alarm(true);
+    vm::write(&driver.join("bind"), "vfb.0");
+    vm::wait_until("the framebuffer", || Path::new(DEVICE).exists());
+    vfb.mode(480, 320, 32);
+    station.wait_for_alarm(false);
+    // The last page is drawn on both at the end.
+    station.stop();
+    assert_eq!(furthest(&screenshot(), &station.picture()), 0);
+}
