@@ -1,22 +1,25 @@
 #!/bin/sh
 # Makes models/*.onnx and models/manifest.toml: renders, trains, exports, quantizes, measures.
-# About 25 minutes on one free core, 4 GB of memory, 5 GB of disk in target/models.
+# About 25 minutes on one free core, 4 GB of memory, 11 GB of disk in target/models
+# (6 GB of it PyTorch as PyPI has it, with libraries for graphics cards that are not used).
+# What is there already is taken as it is: to begin anew, remove target/models.
 set -eu
 cd "$(dirname "$0")/../.."
 work=${WORK:-target/models}
 mkdir -p "$work/out"
 
-if [ ! -x "$work/venv/bin/python" ]; then
+if [ ! -x "$work/venv/bin/pip" ]; then
     python3 -m venv "$work/venv" || {
         echo "python3 cannot make a virtual environment; run: sudo apt-get install python3-venv" >&2
         exit 1
     }
-    "$work/venv/bin/pip" install --quiet --requirement models/train/requirements.txt
 fi
+# Also when the environment is there: an earlier run may have been cut short.
+"$work/venv/bin/pip" install --quiet --requirement models/train/requirements.txt
 
-cargo build --release --bin elek
-elek=$PWD/${CARGO_TARGET_DIR:-target}/release/elek
-[ -x "$elek" ] || elek=${CARGO_TARGET_DIR:?}/release/elek
+# The profile of tests and demo: optimized, and most likely built already. Pictures are the same in every profile.
+cargo build --bin elek
+elek=${CARGO_TARGET_DIR:-target}/debug/elek
 render() { [ -e "$work/$1/labels.csv" ] || "$elek" simulate --render "$work/$1" --count "$2" --seed "$3" --width "$4" --height "$5"; }
 # Cut close for learning; as the camera sees them for measuring.
 render train 6000 1001 352 352
