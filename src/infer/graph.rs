@@ -5,6 +5,7 @@
 //! hostile file; [`super::sandbox`] has met every file from outside before.
 
 use super::manifest::{ModelInfo, Task};
+use super::rounding;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,7 +89,10 @@ pub fn open(bytes: &[u8], expected: &Expected) -> Result<(TypedModel, Facts)> {
         .and_then(|m| m.with_outputs_by_name([expected.output]))
         .and_then(|m| m.with_input_fact(0, fact))
         .and_then(|m| m.into_typed())
-        .and_then(|m| m.into_decluttered())
+        .and_then(|mut m| {
+            rounding::divide_by_scales(&mut m, graph);
+            m.into_decluttered()
+        })
         .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))?;
     drop(proto);
     let output = model.output_fact(0)?;
