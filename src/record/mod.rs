@@ -44,6 +44,7 @@ mod ring_file;
 pub mod summary;
 pub mod system;
 
+pub(crate) use entry_codec::apply_entry;
 pub use entry_codec::{Line, Opened};
 pub use journal::{Journal, JournalError};
 pub use pictures::{Picture, Square};

@@ -4,6 +4,7 @@
 
 use super::rng::Rng;
 use super::world::WorldOptions;
+use crate::config::arithmetic::merged_pulse;
 use crate::config::*;
 use crate::infer::manifest::{Activation, Channels, Filter, ModelFile, ModelInfo, Task};
 use crate::station::judge::{Comparison, Quantity, Rule, Rules};
@@ -154,8 +155,8 @@ impl Line {
         let camera = camera(&d, free, rng);
         let by_time = rng.chance(120);
         // Until a part longer than any has been pushed out at the slowest speed, three times over.
-        let max_on = Micros::new((d.part_max + d.margin) * 1_000_000 / d.speed_min * 3 + 60_000);
-        let verify = verify(&d, rng);
+        let mut max_on = Micros::new((d.part_max + d.margin) * 1_000_000 / d.speed_min * 3 + 60_000);
+        let mut verify = verify(&d, rng);
         let otherwise = Otherwise {
             reject: !rng.chance(150),
             keep_picture: false,
@@ -163,7 +164,7 @@ impl Line {
         let late_reject = !rng.chance(150);
         let recipes = (0..2)
             .map(|i| Arc::new(recipe(&d, i, otherwise, late_reject)))
-            .collect();
+            .collect::<Vec<_>>();
         let motion = if by_time {
             Motion::Time {
                 speed: Speed::from_um_per_s(d.speed),
@@ -193,40 +194,54 @@ impl Line {
             let high = chute.after_max.get() - d.spread - 1_000;
             world.fall = (Micros::new(low), Micros::new(high.max(low)));
         }
+        let station = Station {
+            id: "SIM".into(),
+            recipe: RecipeId(0),
+            on_fault: if rng.chance(150) {
+                OnFault::Alarm
+            } else {
+                OnFault::StopBelt
+            },
+            acknowledge: Some(input("ACK")),
+            beacon: rng.chance(500).then_some(BEACON),
+            watchdog: None,
+        };
+        let belt = Belt {
+            lane: LaneId(0),
+            speed_min: Speed::from_um_per_s(d.speed_min),
+            speed_max: Speed::from_um_per_s(d.speed_max),
+            permit: PERMIT,
+            running: (by_time || rng.chance(500)).then(|| input("BELT_FB")),
+            coast: um(if by_time { 0 } else { d.coast }),
+            motion,
+        };
+        let mut reject = Reject {
+            name: "air".into(),
+            output: REJECT,
+            distance: um(d.reject),
+            footprint: um(d.footprint),
+            lag_on: Micros::new(d.lag_on),
+            lag_off: Micros::new(d.lag_off),
+            lag_spread: Micros::new(d.spread),
+            max_on,
+        };
+        // Where pulses merge, as `elek check` demands: a limit to the run, and time for all of it. Half as
+        // much again, for a belt that runs up meanwhile.
+        let run = verify.consecutive_rejects.map_or(3, |limit| limit.count);
+        if let Some(merged) = merged_pulse(&belt, &reject, &recipes[0], run) {
+            verify.consecutive_rejects = Some(ConsecutiveRejects {
+                count: run,
+                action: CheckAction::StopBelt,
+            });
+            max_on = max_on.max(Micros::new(merged.get() * 3 / 2 + 60_000));
+            reject.max_on = max_on;
+        }
         let config = Config {
-            station: Station {
-                id: "SIM".into(),
-                recipe: RecipeId(0),
-                on_fault: if rng.chance(150) {
-                    OnFault::Alarm
-                } else {
-                    OnFault::StopBelt
-                },
-                acknowledge: Some(input("ACK")),
-                beacon: rng.chance(500).then_some(BEACON),
-                watchdog: None,
-            },
-            belt: Belt {
-                lane: LaneId(0),
-                speed_min: Speed::from_um_per_s(d.speed_min),
-                speed_max: Speed::from_um_per_s(d.speed_max),
-                permit: PERMIT,
-                running: (by_time || rng.chance(500)).then(|| input("BELT_FB")),
-                coast: um(if by_time { 0 } else { d.coast }),
-                motion,
-            },
+            station,
+            belt,
             trigger,
             cameras: vec![camera],
-            reject: Reject {
-                name: "air".into(),
-                output: REJECT,
-                distance: um(d.reject),
-                footprint: um(d.footprint),
-                lag_on: Micros::new(d.lag_on),
-                lag_off: Micros::new(d.lag_off),
-                lag_spread: Micros::new(d.spread),
-                max_on,
-            },
+            reject,
             verify,
             recipes,
             outputs: vec![

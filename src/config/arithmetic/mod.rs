@@ -14,6 +14,7 @@ mod picture;
 mod timing;
 
 pub use network::Soc;
+pub use timing::merged_pulse;
 
 use super::{Camera, CheckAction, Config, OnFault, Recipe};
 use serde::Serialize;

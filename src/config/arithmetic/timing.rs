@@ -1,6 +1,9 @@
 //! Belt, trigger, reject and eyes: when things happen and whether there is time for them.
 
-use super::super::{Camera, CameraMode, CameraSource, CheckAction, Config, EncoderSource, Motion, Trigger};
+use super::super::{
+    Belt, Camera, CameraMode, CameraSource, CheckAction, Config, EncoderSource, Motion, Recipe, Reject,
+    Trigger,
+};
 use super::{Finding, Line, draft};
 use crate::station::SAFETY;
 use crate::units::{Length, Micros, Speed};
@@ -213,20 +216,43 @@ fn gap(line: &Line<'_>, out: &mut Vec<Finding>) {
     });
 }
 
+/// How long a pulse is on for a part of this length on a belt of this speed.
+fn pulse(v: Speed, length: Length, reject: &Reject, recipe: &Recipe) -> Micros {
+    (time_for(v, length) + (reject.lag_on - reject.lag_off)).max(recipe.pulse_min)
+}
+
+/// Belt under the pulse of the longest part.
+fn pulse_length(recipe: &Recipe) -> Length {
+    recipe.part_max + recipe.pulse_margin - recipe.aim
+}
+
+/// The longest that `run` rejects in a row can keep the actuator on, or `None` if pulses of
+/// neighbours never merge. They do when windows meet on the belt, or when the command to stop
+/// would come after the next one to start.
+pub fn merged_pulse(belt: &Belt, reject: &Reject, recipe: &Recipe, run: u32) -> Option<Micros> {
+    let lags = reject.lag_on - reject.lag_off;
+    let merged_at = |v: Speed| {
+        // Gaps up to this one are bridged.
+        let bridged = (recipe.pulse_margin - recipe.aim + v.travel(lags))
+            .max(v.travel(recipe.pulse_min) - recipe.part_min);
+        let gap = (bridged >= recipe.gap_min).then_some(bridged.max(Length::ZERO))?;
+        let before = (recipe.part_max + gap).as_micrometres();
+        let before = before.saturating_mul(i64::from(run.saturating_sub(1)));
+        let length = before.saturating_add(pulse_length(recipe).as_micrometres());
+        Some(pulse(v, Length::from_micrometres(length), reject, recipe))
+    };
+    let longest = merged_at(belt.speed_min).max(merged_at(belt.speed_max))?;
+    // The last reject of the run stops the belt, and parts behind it still come while it coasts: evenly
+    // braked, it takes twice as long for that way as at full speed.
+    Some(longest + time_for(belt.speed_max, belt.coast) + time_for(belt.speed_max, belt.coast))
+}
+
 /// The longest pulse, alone and merged with those of its neighbours.
 fn on_time(line: &Line<'_>, out: &mut Vec<Finding>) {
     let (config, recipe) = (line.config, line.recipe);
     let reject = &config.reject;
-    let (slowest, fastest) = (config.belt.speed_min, config.belt.speed_max);
-    let lags = reject.lag_on - reject.lag_off;
-    let pulse = |length: Length| (time_for(slowest, length) + lags).max(recipe.pulse_min);
-    let alone = recipe.part_max + recipe.pulse_margin - recipe.aim;
-    let longest = pulse(alone);
-    // Windows meet on the belt, or the command to stop comes after the next one to start.
-    let apart = recipe.gap_min + recipe.aim - recipe.pulse_margin;
-    let merges_at = |v: Speed| apart <= Length::ZERO || apart <= v.travel(lags);
-    let merges =
-        merges_at(slowest) || merges_at(fastest) || fastest.travel(recipe.pulse_min) >= recipe.pitch_min();
+    let slowest = config.belt.speed_min;
+    let longest = pulse(slowest, pulse_length(recipe), reject, recipe);
     let key = line.reject_key("line.max_on_ms");
     let numbers = format!(
         "at {slowest} a pulse takes {longest}; max_on_ms is {}",
@@ -245,31 +271,27 @@ fn on_time(line: &Line<'_>, out: &mut Vec<Finding>) {
         ));
         return;
     }
-    if !merges {
+    let limit = config
+        .verify
+        .consecutive_rejects
+        .filter(|limit| limit.action == CheckAction::StopBelt);
+    let run = limit.map_or(1, |limit| limit.count);
+    let Some(merged) = merged_pulse(&config.belt, reject, recipe, run) else {
         out.push(finding.ok("long enough; pulses of neighbours never merge"));
         return;
-    }
-    let run = match config.verify.consecutive_rejects {
-        Some(limit) if limit.action == CheckAction::StopBelt => i64::from(limit.count),
-        _ => {
-            out.push(finding.error(
-                "pulses can merge without end",
-                "rejects in a row become one pulse, and nothing limits how many: it would reach max_on_ms",
-                "add `consecutive_rejects = { count = 5, action = \"stop_belt\" }` to [verify], \
-                 or keep pulses apart with a larger gap",
-            ));
-            return;
-        }
     };
-    let pitch = recipe.part_max + recipe.gap_min;
-    let merged = pulse(Length::from_micrometres(
-        pitch
-            .as_micrometres()
-            .saturating_mul(run - 1)
-            .saturating_add(alone.as_micrometres()),
-    ));
+    if limit.is_none() {
+        out.push(finding.error(
+            "pulses can merge without end",
+            "rejects in a row become one pulse, and nothing limits how many: it would reach max_on_ms",
+            "add `consecutive_rejects = { count = 5, action = \"stop_belt\" }` to [verify], \
+             or keep pulses apart with a larger gap",
+        ));
+        return;
+    }
     let numbers = format!(
-        "{run} rejects in a row merge to {merged}; max_on_ms is {}",
+        "{run} rejects in a row, and those behind them until the belt stands, merge to {merged}; \
+         max_on_ms is {}",
         reject.max_on
     );
     let finding = draft("longest pulse", key, numbers);
@@ -368,4 +390,58 @@ fn debounce(line: &Line<'_>, out: &mut Vec<Finding>) {
     } else {
         finding.ok("noise is told from parts and gaps")
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::station::testing;
+
+    /// 28 mm parts at 500 mm/s, actuator 30 ms slower to come out than to go back.
+    fn line(gap_mm: i64) -> (Belt, Reject, Recipe) {
+        let config = testing::config();
+        let speed = Speed::from_um_per_s(500_000);
+        let belt = Belt {
+            speed_min: speed,
+            speed_max: speed,
+            coast: Length::ZERO,
+            ..config.belt
+        };
+        let reject = Reject {
+            lag_on: Micros::from_millis(33),
+            lag_off: Micros::from_millis(3),
+            ..config.reject
+        };
+        let recipe = Recipe {
+            part_min: Length::from_mm(28),
+            part_max: Length::from_mm(28),
+            gap_min: Length::from_mm(gap_mm),
+            aim: Length::from_mm(2),
+            pulse_margin: Length::from_mm(3),
+            pulse_min: Micros::from_millis(5),
+            ..(*config.recipes[0]).clone()
+        };
+        (belt, reject, recipe)
+    }
+
+    #[test]
+    fn gaps_up_to_what_the_lags_bridge_count_in_a_merged_pulse() {
+        // 30 ms are 15 mm, and the pulse ends 1 mm nearer to the next part than it began: 16 mm are bridged.
+        let (belt, reject, recipe) = line(17);
+        assert_eq!(merged_pulse(&belt, &reject, &recipe, 5), None);
+        let (belt, reject, recipe) = line(10);
+        let one = Micros::from_millis(2 * 29 + 30);
+        assert_eq!(merged_pulse(&belt, &reject, &recipe, 1), Some(one));
+        let three = one + Micros::from_millis(2 * 2 * (28 + 16));
+        assert_eq!(merged_pulse(&belt, &reject, &recipe, 3), Some(three));
+    }
+
+    #[test]
+    fn parts_that_come_while_the_belt_coasts_belong_to_the_run() {
+        let (mut belt, reject, recipe) = line(10);
+        let standing = merged_pulse(&belt, &reject, &recipe, 3).unwrap();
+        belt.coast = Length::from_mm(100);
+        let coasting = merged_pulse(&belt, &reject, &recipe, 3).unwrap();
+        assert_eq!(coasting - standing, Micros::from_millis(2 * 200));
+    }
 }
