@@ -30,6 +30,8 @@ pub struct Alarm {
     /// A person took note while it did not stop the belt.
     pub noted: bool,
     pub since: Instant,
+    /// When its cause last came up: nobody can have known of it before.
+    raised: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +87,9 @@ impl Interlock {
     fn raise(&mut self, kind: AlarmKind, present: bool, stops: bool, at: Instant, actions: &mut Vec<Action>) {
         self.acknowledged &= !stops;
         if let Some(alarm) = self.alarms.iter_mut().find(|alarm| alarm.kind == kind) {
+            if !(present && alarm.present) {
+                alarm.raised = at;
+            }
             alarm.present |= present;
             alarm.stops |= stops;
             alarm.noted &= !stops;
@@ -96,6 +101,7 @@ impl Interlock {
             stops,
             noted: false,
             since: at,
+            raised: at,
         });
         actions.push(Action::Record(Entry::Alarm {
             alarm: kind,
@@ -134,17 +140,24 @@ impl Interlock {
         });
     }
 
-    /// A person takes note of everything. True if the belt may run now.
-    pub fn acknowledge(&mut self, at: Instant, actions: &mut Vec<Action>) -> bool {
+    /// A person takes note of everything that was to be seen before `acted`. True if the belt may run now.
+    pub fn acknowledge(&mut self, acted: Instant, at: Instant, actions: &mut Vec<Action>) -> bool {
         actions.push(Action::Record(Entry::Acknowledged { at }));
-        let blocked = self.alarms.iter().any(|alarm| alarm.present && alarm.stops);
+        // That nobody has acknowledged since the start is no news to the one who does.
+        let unseen = |alarm: &Alarm| alarm.raised >= acted && alarm.kind != AlarmKind::AcknowledgeNeeded;
+        let blocked = self
+            .alarms
+            .iter()
+            .any(|alarm| alarm.stops && (alarm.present || unseen(alarm)));
         self.acknowledged = self.outputs_ready && !blocked;
         let acknowledged = self.acknowledged;
         for alarm in &mut self.alarms {
-            alarm.noted |= !alarm.stops;
+            alarm.noted |= !alarm.stops && !unseen(alarm);
         }
-        let gone =
-            |alarm: &Alarm| !alarm.present && (acknowledged || alarm.kind != AlarmKind::AcknowledgeNeeded);
+        let gone = |alarm: &Alarm| {
+            let answered = acknowledged || alarm.kind != AlarmKind::AcknowledgeNeeded;
+            !alarm.present && !unseen(alarm) && answered
+        };
         self.drop_where(gone, at, actions);
         acknowledged
     }
@@ -212,6 +225,8 @@ mod tests {
     use super::*;
 
     const T: Instant = Instant::ZERO;
+    /// A person who has seen all that was raised at `T`.
+    const LATER: Instant = Instant::from_micros(1);
 
     fn ready() -> (Interlock, Vec<Action>) {
         let mut lock = Interlock::new(OutputId(0), Some(OutputId(1)));
@@ -233,7 +248,7 @@ mod tests {
         let (mut lock, mut out) = ready();
         lock.settle(false, T, &mut out);
         assert_eq!(set(&mut out, 0), Some(false));
-        assert!(lock.acknowledge(T, &mut out));
+        assert!(lock.acknowledge(LATER, T, &mut out));
         assert_eq!(lock.settle(false, T, &mut out), Some(true));
         assert_eq!(set(&mut out, 0), Some(true));
         lock.settle(false, T, &mut out);
@@ -243,11 +258,11 @@ mod tests {
     #[test]
     fn a_stopping_alarm_needs_its_cause_gone_and_then_a_person() {
         let (mut lock, mut out) = ready();
-        lock.acknowledge(T, &mut out);
+        lock.acknowledge(LATER, T, &mut out);
         lock.settle(false, T, &mut out);
         lock.present(AlarmKind::BinFull, true, T, &mut out);
         assert_eq!(lock.settle(false, T, &mut out), Some(false));
-        assert!(!lock.acknowledge(T, &mut out), "the bin is still full");
+        assert!(!lock.acknowledge(LATER, T, &mut out), "the bin is still full");
         lock.clear(AlarmKind::BinFull, T, &mut out);
         assert_eq!(
             lock.settle(false, T, &mut out),
@@ -255,7 +270,7 @@ mod tests {
             "it does not start by itself"
         );
         assert_eq!(lock.alarms().len(), 1, "and still says why");
-        assert!(lock.acknowledge(T, &mut out));
+        assert!(lock.acknowledge(LATER, T, &mut out));
         assert_eq!(lock.settle(false, T, &mut out), Some(true));
         assert_eq!(lock.alarms(), []);
     }
@@ -263,7 +278,7 @@ mod tests {
     #[test]
     fn a_warning_stays_until_it_is_both_noted_and_over() {
         let (mut lock, mut out) = ready();
-        lock.acknowledge(T, &mut out);
+        lock.acknowledge(LATER, T, &mut out);
         lock.present(
             AlarmKind::Trouble(crate::station::event::Trouble::Record),
             false,
@@ -277,7 +292,7 @@ mod tests {
             "it does not stop the belt"
         );
         assert_eq!(set(&mut out, 1), Some(true), "but lights the beacon");
-        lock.acknowledge(T, &mut out);
+        lock.acknowledge(LATER, T, &mut out);
         assert_eq!(lock.alarms().len(), 1);
         lock.clear(
             AlarmKind::Trouble(crate::station::event::Trouble::Record),
@@ -293,11 +308,11 @@ mod tests {
     fn without_outputs_nobody_can_let_the_belt_run() {
         let (mut lock, mut out) = ready();
         lock.set_outputs_ready(false);
-        assert!(!lock.acknowledge(T, &mut out));
+        assert!(!lock.acknowledge(LATER, T, &mut out));
         lock.set_outputs_ready(true);
         lock.settle(false, T, &mut out);
         assert!(!lock.permit(), "the acknowledge of before does not count");
-        lock.acknowledge(T, &mut out);
+        lock.acknowledge(LATER, T, &mut out);
         lock.settle(false, T, &mut out);
         out.clear();
         lock.set_outputs_ready(false);
@@ -310,5 +325,39 @@ mod tests {
             Some(false),
             "a process that comes again is told the level"
         );
+    }
+
+    #[test]
+    fn an_alarm_that_was_raised_when_the_person_acted_waits_for_the_next_time() {
+        let (mut lock, mut out) = ready();
+        lock.acknowledge(LATER, T, &mut out);
+        lock.settle(false, T, &mut out);
+        let alarm = Instant::from_micros(1_000);
+        lock.happened(AlarmKind::Escape, true, alarm, &mut out);
+        lock.happened(AlarmKind::LateResult, false, alarm, &mut out);
+        for acted in [999, 1_000] {
+            let acted = Instant::from_micros(acted);
+            assert!(!lock.acknowledge(acted, alarm, &mut out), "nobody has seen it");
+            lock.settle(false, alarm, &mut out);
+            assert!(!lock.permit());
+            assert_eq!(lock.alarms().len(), 2, "and both still say why");
+        }
+        // It comes again before the person is at the button.
+        let again = Instant::from_micros(5_000);
+        lock.happened(AlarmKind::Escape, true, again, &mut out);
+        assert!(!lock.acknowledge(Instant::from_micros(4_000), again, &mut out));
+        assert_eq!(lock.alarms().len(), 1, "the one from before is taken note of");
+        assert!(lock.acknowledge(Instant::from_micros(5_001), again, &mut out));
+        assert_eq!(lock.alarms(), []);
+    }
+
+    #[test]
+    fn a_cause_that_lasts_is_not_raised_anew_by_being_told_again() {
+        let (mut lock, mut out) = ready();
+        lock.present(AlarmKind::BinFull, true, T, &mut out);
+        let later = Instant::from_micros(9_000);
+        lock.present(AlarmKind::BinFull, true, later, &mut out);
+        lock.clear(AlarmKind::BinFull, later, &mut out);
+        assert!(lock.acknowledge(LATER, later, &mut out));
     }
 }

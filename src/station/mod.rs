@@ -77,6 +77,9 @@ const HANDED_IN: Micros = Micros::from_millis(2);
 const HELD_UP: Micros = Micros::from_millis(5);
 /// A push-button bounces for some milliseconds and is held for more than this.
 const BUTTON_STABLE: Micros = Micros::from_millis(20);
+/// Who acknowledges by command has seen what was published, and that may be this old: an alarm
+/// raised since waits for the next acknowledge. The runtime publishes every 100 ms.
+const SHOWN_WITHIN: Micros = Micros::from_millis(100);
 /// After `Command::Stop` the core waits this long for the belt to carry the last
 /// parts out, and gives up when the belt has stood for that long. The service is to
 /// have ended within 5 s.
@@ -173,13 +176,22 @@ impl Eyes {
     }
 }
 
+/// Edges that waited for a process that was held up are being handed in, one event each.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    /// When the last of them came; they follow each other at once, so it is over `HANDED_IN` later.
+    told: Instant,
+    /// The stamp that they have got to: what came earlier has been handed in.
+    heard: Instant,
+}
+
 /// The station core. See the module's words.
 #[derive(Clone, Debug)]
 pub struct Station {
     config: Arc<Config>,
     now: Instant,
-    /// Old news is coming in: since when, and up to which stamp all edges are known.
-    behind: Option<(Instant, Instant)>,
+    /// Old news is coming in.
+    behind: Option<Behind>,
     belt: Belt,
     eyes: Eyes,
     eye: trigger::AtEye,
@@ -265,31 +277,40 @@ impl Station {
         self.advance(now, actions);
     }
 
-    /// A process that was held up takes in at once what has waited meanwhile. Until it has
-    /// caught up, an edge that is already on its way may undo the one before it.
+    /// Notices when this event, or a long silence before it, tells that the process was held up.
+    ///
+    /// An input settles when it has not changed for a while. Held up, the core would call it settled
+    /// at once, by the clock, although the edge that undoes it is already on its way: so while old
+    /// edges come in, inputs settle by *their* stamps (`heard_until`), as they would have in time.
     fn fall_behind(&mut self, before: Instant, now: Instant, event: &Event) {
         let late = |at: Instant| now.since(at) > HELD_UP;
         match *event {
-            Event::Edge { at, .. } if late(at) => self.behind = Some((now, at)),
+            Event::Edge { at, .. } if late(at) => self.behind = Some(Behind { told: now, heard: at }),
+            // In time: all older ones have been handed in before it.
             Event::Edge { .. } => self.behind = None,
-            _ => {
+            // No edge yet, but the core should have been called long ago: edges may follow.
+            _ if self.behind.is_none() && late(before) => {
                 let due = self.eyes.all().into_iter().filter_map(Debouncer::deadline);
-                if self.behind.is_none() && due.min().is_some_and(late) && late(before) {
-                    self.behind = Some((now, before));
+                if due.min().is_some_and(late) {
+                    self.behind = Some(Behind {
+                        told: now,
+                        heard: before,
+                    });
                 }
             }
+            _ => {}
         }
-        if self.behind.is_some_and(|(since, _)| now.since(since) > HANDED_IN) {
+        if self
+            .behind
+            .is_some_and(|behind| now.since(behind.told) > HANDED_IN)
+        {
             self.behind = None;
         }
     }
 
     /// All edges with a stamp before this have been handed in.
     fn heard_until(&self, now: Instant) -> Instant {
-        match self.behind {
-            Some((_, stamp)) => stamp - HANDED_IN,
-            None => now - HANDED_IN,
-        }
+        self.behind.map_or(now, |behind| behind.heard) - HANDED_IN
     }
 
     fn apply(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
@@ -369,7 +390,7 @@ impl Station {
             Input::BinFull => self.on_level(AlarmKind::BinFull, active, now, actions),
             Input::AirLow => self.on_level(AlarmKind::AirLow, active, now, actions),
             Input::BeltRunning => self.belt.running(active, at),
-            Input::Acknowledge if active => self.acknowledge(now, actions),
+            Input::Acknowledge if active => self.acknowledge(at, now, actions),
             Input::Acknowledge => {}
         }
     }
@@ -406,7 +427,7 @@ impl Station {
 
     fn on_command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
         match command {
-            Command::Acknowledge => self.acknowledge(now, actions),
+            Command::Acknowledge => self.acknowledge(now - SHOWN_WITHIN, now, actions),
             Command::Changeover(recipe) => {
                 // The sender has checked it; one that does not exist changes nothing.
                 if usize::from(recipe.0) < self.config.recipes.len() && recipe != self.recipe {
@@ -418,8 +439,9 @@ impl Station {
         }
     }
 
-    fn acknowledge(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.lock.acknowledge(now, actions);
+    /// A person acted at `acted`, and takes note of what was to be seen until then.
+    fn acknowledge(&mut self, acted: Instant, now: Instant, actions: &mut Vec<Action>) {
+        self.lock.acknowledge(acted, now, actions);
         self.consecutive = 0;
     }
 
@@ -481,7 +503,7 @@ impl Station {
             .map(|since| since + END_STANDING);
         let rest: [Option<Instant>; 6] = [
             self.schedule.deadline(&self.belt, now),
-            self.behind.map(|(since, _)| since + HANDED_IN + Micros::new(1)),
+            self.behind.map(|behind| behind.told + HANDED_IN + Micros::new(1)),
             self.belt.silent_at(),
             self.watch_deadline(now),
             ending,
