@@ -24,8 +24,8 @@ pub enum ClientError {
     NoneFound { tried: Vec<PathBuf> },
     #[error("this user may not speak to the station at {}: become a member of the group that owns the socket, or use sudo", .path.display())]
     NoPermission { path: PathBuf },
-    #[error("the station at {} broke off: {source}", .path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("the station at {} broke off: {cause}", .path.display())]
+    Io { path: PathBuf, cause: io::Error },
     #[error("{} gave an answer that this elek does not understand ({why}): is it the same version?", .path.display())]
     Answer { path: PathBuf, why: String },
     #[error("{0}")]
@@ -110,9 +110,9 @@ impl Client {
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
-        let failed = |source| ClientError::Io {
+        let failed = |cause| ClientError::Io {
             path: self.path.clone(),
-            source,
+            cause,
         };
         let not_understood = |why: String| ClientError::Answer {
             path: self.path.clone(),
@@ -135,14 +135,14 @@ impl Client {
 
 fn connect(path: &Path) -> Result<UnixStream, ClientError> {
     let connected = short_path(path).and_then(|(short, _folder)| UnixStream::connect(short));
-    connected.map_err(|source| {
+    connected.map_err(|cause| {
         let path = path.to_owned();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
                 ClientError::NotRunning { path }
             }
             io::ErrorKind::PermissionDenied => ClientError::NoPermission { path },
-            _ => ClientError::Io { path, source },
+            _ => ClientError::Io { path, cause },
         }
     })
 }

@@ -26,8 +26,8 @@ const BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("the journal {}: {source}{}", .path.display(), advice(.source))]
-    Sql { path: PathBuf, source: rusqlite::Error },
+    #[error("the journal {}: {cause}{}", .path.display(), advice(.cause))]
+    Sql { path: PathBuf, cause: rusqlite::Error },
     #[error("the journal {} was written by a newer elek (schema {version}; this one knows {SCHEMA_VERSION}). Use that elek, or another `record.path`", .path.display())]
     Newer { path: PathBuf, version: i64 },
     #[error("the journal {} stands at entry {has} and was given {got}: entries between them are missing", .path.display())]
@@ -79,9 +79,9 @@ impl Journal {
     /// Opens the journal in `dir` for writing; makes it if missing.
     pub fn open(dir: &Path) -> Result<Journal, JournalError> {
         let path = Journal::path(dir);
-        let failed = |source| JournalError::Sql {
+        let failed = |cause| JournalError::Sql {
             path: path.clone(),
-            source,
+            cause,
         };
         let db = Connection::open(&path).map_err(failed)?;
         configure(&db).map_err(failed)?;
@@ -112,16 +112,16 @@ impl Journal {
         journal.run = journal
             .db
             .query_row("SELECT coalesce(max(run), 0) FROM runs", [], |row| row.get(0))
-            .map_err(|source| JournalError::Sql {
+            .map_err(|cause| JournalError::Sql {
                 path: journal.path.clone(),
-                source,
+                cause,
             })?;
         Ok(journal)
     }
 
     /// The last state that was committed.
     pub fn state(&self) -> Result<JournalState, JournalError> {
-        read_state(&self.db).map_err(|source| self.failed(source))
+        read_state(&self.db).map_err(|cause| self.failed(cause))
     }
 
     /// Takes over after the last run ended, in one step: what the ring had more, the
@@ -211,9 +211,9 @@ impl Journal {
         work: impl FnOnce(&Transaction<'_>, &mut Standing) -> rusqlite::Result<()>,
     ) -> Result<(), JournalError> {
         let path = &self.path;
-        let failed = |source| JournalError::Sql {
+        let failed = |cause| JournalError::Sql {
             path: path.clone(),
-            source,
+            cause,
         };
         let mut standing = self.state;
         let tx = self.db.transaction().map_err(failed)?;
@@ -223,10 +223,10 @@ impl Journal {
         Ok(())
     }
 
-    fn failed(&self, source: rusqlite::Error) -> JournalError {
+    fn failed(&self, cause: rusqlite::Error) -> JournalError {
         JournalError::Sql {
             path: self.path.clone(),
-            source,
+            cause,
         }
     }
 }
@@ -247,9 +247,9 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, JournalError> {
         db.busy_timeout(BUSY)?;
         Ok(db)
     };
-    open().map_err(|source| JournalError::Sql {
+    open().map_err(|cause| JournalError::Sql {
         path: path.clone(),
-        source,
+        cause,
     })
 }
 

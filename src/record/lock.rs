@@ -18,17 +18,17 @@ pub enum LockError {
         .path.display(), .holder.map_or(String::new(), |pid| format!(" (process {pid})"))
     )]
     Held { path: PathBuf, holder: Option<u32> },
-    #[error("cannot write {}: {source}. The record path must be a folder that this user may write to", .path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {}: {cause}. The record path must be a folder that this user may write to", .path.display())]
+    Io { path: PathBuf, cause: std::io::Error },
 }
 
 impl PathLock {
     /// Locks the record in `dir`, at once or not at all.
     pub fn take(dir: &Path) -> Result<PathLock, LockError> {
         let path = dir.join("lock");
-        let io = |source| LockError::Io {
+        let io = |cause| LockError::Io {
             path: path.clone(),
-            source,
+            cause,
         };
         let mut file = OpenOptions::new()
             .read(true)

@@ -43,16 +43,16 @@ pub enum RingError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("cannot make the record folder {}: {source}. Make it and give it to the user that elek runs as, or change `record.path`", .path.display())]
-    Folder { path: PathBuf, source: std::io::Error },
+    #[error("cannot make the record folder {}: {cause}. Make it and give it to the user that elek runs as, or change `record.path`", .path.display())]
+    Folder { path: PathBuf, cause: std::io::Error },
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
     Ring(#[from] RingFileError),
     #[error(transparent)]
     Journal(#[from] JournalError),
-    #[error("cannot reserve part numbers in {}: {source}", .path.display())]
-    Reserve { path: PathBuf, source: std::io::Error },
+    #[error("cannot reserve part numbers in {}: {cause}", .path.display())]
+    Reserve { path: PathBuf, cause: std::io::Error },
 }
 
 /// How a ring is opened; the default is what a station uses.
@@ -97,9 +97,9 @@ impl Ring {
     }
 
     pub fn open_with(dir: &Path, options: Options) -> Result<(Ring, Resume), OpenError> {
-        std::fs::create_dir_all(dir).map_err(|source| OpenError::Folder {
+        std::fs::create_dir_all(dir).map_err(|cause| OpenError::Folder {
             path: dir.to_owned(),
-            source,
+            cause,
         })?;
         let lock = PathLock::take(dir)?;
         let mut journal = Journal::open(dir)?;
@@ -118,9 +118,9 @@ impl Ring {
         // First the new numbers, then the journal, then the ring: killed in between, the
         // next start finds the same again and comes to the same end.
         let reserve = PartId(recovery.resume.next_part.0 + 2 * BLOCK_OF_NUMBERS);
-        file.reserve(reserve).map_err(|source| OpenError::Reserve {
+        file.reserve(reserve).map_err(|cause| OpenError::Reserve {
             path: dir.join("ring"),
-            source,
+            cause,
         })?;
         journal.take_over(&recovery, &found.records[recovery.replay.clone()], reserve)?;
         drop(journal);

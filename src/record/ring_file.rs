@@ -51,18 +51,18 @@ pub struct Record {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RingFileError {
-    #[error("cannot {doing} {}: {source}{}", .path.display(), advice(.source))]
+    #[error("cannot {doing} {}: {cause}{}", .path.display(), advice(.cause))]
     Io {
         doing: &'static str,
         path: PathBuf,
-        source: io::Error,
+        cause: io::Error,
     },
     #[error("{} was written by a newer elek (ring format {version}; this one knows {VERSION}). Use that elek, or another `record.path`", .path.display())]
     Newer { path: PathBuf, version: u64 },
 }
 
-fn advice(source: &io::Error) -> &'static str {
-    match source.kind() {
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ". The disk is full: make room, or set `record.path` to another disk"
         }
@@ -98,7 +98,7 @@ impl RingFile {
         let path = dir.join("ring");
         let failed = |doing| {
             let path = path.clone();
-            move |source| RingFileError::Io { doing, path, source }
+            move |cause| RingFileError::Io { doing, path, cause }
         };
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,

@@ -38,9 +38,9 @@ impl Journal {
     /// Sums up the journal in a record folder; may be called beside a running station.
     pub fn summary(dir: &Path, span: Span) -> Result<Summary, JournalError> {
         let db = open_to_read(dir)?;
-        read(&db, span).map_err(|source| JournalError::Sql {
+        read(&db, span).map_err(|cause| JournalError::Sql {
             path: Journal::path(dir),
-            source,
+            cause,
         })
     }
 }
