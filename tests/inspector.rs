@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{camera, frame, recipe};
+use common::{camera, recipe};
 use elek::config::{Crop, Fit};
 use elek::infer::inspection::Inspection;
 use elek::infer::inspector::Inspector;
@@ -31,7 +31,7 @@ fn picture(width: u32, height: u32, red: [u32; 4]) -> Frame {
     let bytes = (0..height)
         .flat_map(|y| (0..width).flat_map(move |x| pixel(x, y)))
         .collect();
-    frame(PixelFormat::Rgb3, width, height, bytes)
+    Frame::new(PixelFormat::Rgb3, width, height, bytes)
 }
 
 /// Scores settle clear cases; between 0.3 and 0.7 the mask is asked.

@@ -17,7 +17,7 @@ use elek::simulate::virtual_run::{describe, simulate};
 use elek::station::event::{Action, Blob, Verdict};
 use elek::station::judge::judge;
 use elek::station::{Resume, Station};
-use elek::units::{CameraId, FrameId, Instant, Length};
+use elek::units::Length;
 use elek::vision::{Frame, Locator, PartSize, PixelFormat, Preprocessor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -102,17 +102,8 @@ fn from_frame_to_model_input_nothing_is_allocated() {
     };
     for (format, crop) in formats.flat_map(|f| crops.map(|c| (f, c))) {
         let stride = format.row_bytes(WIDTH);
-        let mut frame = Frame {
-            camera: CameraId(0),
-            id: FrameId(1),
-            sequence: 1,
-            mid_exposure: Instant::ZERO,
-            format,
-            width: WIDTH,
-            height: HEIGHT,
-            stride,
-            bytes: vec![0; format.picture_bytes(WIDTH, HEIGHT, stride)],
-        };
+        let bytes = vec![0; format.picture_bytes(WIDTH, HEIGHT, stride)];
+        let mut frame = Frame::new(format, WIDTH, HEIGHT, bytes);
         let locate = Locate {
             contrast: Contrast::PartBrighter,
             threshold: None,
@@ -157,7 +148,7 @@ fn coloured(seed: u8) -> Frame {
             false => [seed, 255 - seed, 0],
         })
         .collect();
-    common::frame(PixelFormat::Rgb3, width, height, bytes)
+    Frame::new(PixelFormat::Rgb3, width, height, bytes)
 }
 
 /// What `Engine::run` allocates for this input: tract's own.

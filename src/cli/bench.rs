@@ -334,15 +334,5 @@ fn draw(diameter_px: u32) -> Frame {
             bytes.extend([luma, chroma]);
         }
     }
-    Frame {
-        camera: crate::units::CameraId(0),
-        id: FrameId(0),
-        sequence: 0,
-        mid_exposure: Instant::ZERO,
-        format: PixelFormat::Yuyv,
-        width: WIDTH,
-        height: HEIGHT,
-        stride: PixelFormat::Yuyv.row_bytes(WIDTH),
-        bytes,
-    }
+    Frame::new(PixelFormat::Yuyv, WIDTH, HEIGHT, bytes)
 }

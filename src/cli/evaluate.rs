@@ -304,22 +304,11 @@ fn dump_line(row: &Row, outcome: &Outcome, recipe: &Recipe) -> serde_json::Value
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{CameraId, FrameId};
     use crate::vision::frame::PixelFormat;
     use crate::vision::preprocess::View;
 
     fn frame(width: u32, height: u32) -> Frame {
-        Frame {
-            camera: CameraId(0),
-            id: FrameId(0),
-            sequence: 0,
-            mid_exposure: crate::units::Instant::ZERO,
-            format: PixelFormat::Grey,
-            width,
-            height,
-            stride: width,
-            bytes: Vec::new(),
-        }
+        Frame::new(PixelFormat::Grey, width, height, Vec::new())
     }
 
     #[test]

@@ -42,14 +42,7 @@ impl FramePort {
     ) -> Self {
         let empty = Frame {
             camera,
-            id: FrameId(0),
-            sequence: 0,
-            mid_exposure: crate::units::Instant::ZERO,
-            format: PixelFormat::Grey,
-            width: 0,
-            height: 0,
-            stride: 0,
-            bytes: Vec::new(),
+            ..Frame::new(PixelFormat::Grey, 0, 0, Vec::new())
         };
         let settings = &config.cameras[usize::from(camera.0)];
         let locator = |recipe: &Arc<Recipe>| {

@@ -3,20 +3,11 @@
 
 use super::decode::*;
 use super::frame::{Frame, FrameError, PixelFormat};
-use crate::units::{CameraId, FrameId, Instant};
 
 pub fn frame(format: PixelFormat, width: u32, height: u32, stride: u32, bytes: Vec<u8>) -> Frame {
-    let (camera, id, sequence, mid_exposure) = (CameraId(0), FrameId(1), 1, Instant::ZERO);
     Frame {
-        camera,
-        id,
-        sequence,
-        mid_exposure,
-        format,
-        width,
-        height,
         stride,
-        bytes,
+        ..Frame::new(format, width, height, bytes)
     }
 }
 

@@ -206,6 +206,21 @@ pub enum FrameError {
 }
 
 impl Frame {
+    /// A picture without padding, of no camera in particular and without stamps.
+    pub fn new(format: PixelFormat, width: u32, height: u32, bytes: Vec<u8>) -> Frame {
+        Frame {
+            camera: CameraId(0),
+            id: FrameId(0),
+            sequence: 0,
+            mid_exposure: Instant::ZERO,
+            format,
+            width,
+            height,
+            stride: format.row_bytes(width),
+            bytes,
+        }
+    }
+
     /// Whether every byte that decoding will read is there. Cheap; a JPEG is looked into only when it is decoded.
     pub fn check(&self) -> Result<(), FrameError> {
         let &Frame {
@@ -264,18 +279,8 @@ mod tests {
     use super::*;
 
     fn frame(format: PixelFormat, width: u32, height: u32) -> Frame {
-        let stride = format.row_bytes(width);
-        Frame {
-            camera: CameraId(0),
-            id: FrameId(1),
-            sequence: 1,
-            mid_exposure: Instant::ZERO,
-            format,
-            width,
-            height,
-            stride,
-            bytes: vec![0; format.picture_bytes(width.max(1), height.max(1), stride)],
-        }
+        let bytes = format.picture_bytes(width.max(1), height.max(1), format.row_bytes(width));
+        Frame::new(format, width, height, vec![0; bytes])
     }
 
     #[test]

@@ -1,5 +1,4 @@
 use super::*;
-use crate::units::{CameraId, FrameId, Instant};
 use crate::vision::frame::PixelFormat;
 
 const W: u32 = 640;
@@ -25,17 +24,7 @@ fn belt() -> Frame {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (60 + i % W / 64 + (state >> 29)) as u8
     });
-    Frame {
-        camera: CameraId(0),
-        id: FrameId(1),
-        sequence: 1,
-        mid_exposure: Instant::ZERO,
-        format: PixelFormat::Grey,
-        width: W,
-        height: H,
-        stride: W,
-        bytes: bytes.collect(),
-    }
+    Frame::new(PixelFormat::Grey, W, H, bytes.collect())
 }
 
 fn disc(frame: &mut Frame, cx: i32, cy: i32, radius: i32, value: u8) {
@@ -190,16 +179,8 @@ fn flood_fill(mut cells: Vec<u8>, columns: i32) -> Vec<(u32, u32, u32, u32, u32)
 fn every_format_and_size_is_looked_at_without_a_panic() {
     for format in PixelFormat::ALL {
         for (width, height) in [(4, 4), (6, 10), (32, 18), (130, 4), (4, 130)] {
-            let stride = format.row_bytes(width);
-            let bytes = vec![100; format.picture_bytes(width, height, stride)];
-            let frame = Frame {
-                format,
-                width,
-                height,
-                stride,
-                bytes,
-                ..belt()
-            };
+            let bytes = vec![100; format.picture_bytes(width, height, format.row_bytes(width))];
+            let frame = Frame::new(format, width, height, bytes);
             let mut blobs = ArrayVec::new();
             let done = locator(Contrast::PartBrighter, None).locate(&frame, &mut blobs);
             assert_eq!(

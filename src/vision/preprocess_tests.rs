@@ -1,27 +1,12 @@
 use super::*;
-use crate::units::{CameraId, FrameId, Instant, Length};
+use crate::units::Length;
 use crate::vision::frame::PixelFormat;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 fn rgb_frame(image: image::RgbImage) -> Frame {
     let (width, height) = image.dimensions();
-    frame(PixelFormat::Rgb3, width, height, image.into_raw())
-}
-
-fn frame(format: PixelFormat, width: u32, height: u32, bytes: Vec<u8>) -> Frame {
-    let (camera, id, sequence, mid_exposure) = (CameraId(0), FrameId(1), 1, Instant::ZERO);
-    Frame {
-        camera,
-        id,
-        sequence,
-        mid_exposure,
-        format,
-        width,
-        height,
-        stride: format.row_bytes(width),
-        bytes,
-    }
+    Frame::new(PixelFormat::Rgb3, width, height, image.into_raw())
 }
 
 fn cap() -> Frame {
@@ -210,7 +195,7 @@ fn every_format_can_be_looked_at_up_to_its_edges() {
     };
     for format in PixelFormat::ALL.into_iter().filter(|f| *f != PixelFormat::Mjpg) {
         let bytes = vec![128; format.picture_bytes(48, 32, format.row_bytes(48))];
-        let frame = frame(format, 48, 32, bytes);
+        let frame = Frame::new(format, 48, 32, bytes);
         for b in [
             blob(0, 0, 1, 1),
             blob(47, 31, 1, 1),
@@ -240,7 +225,7 @@ fn every_instruction_set_gives_the_same_bits() {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             *byte = (state >> 24) as u8;
         }
-        let frame = frame(format, 98, 66, bytes);
+        let frame = Frame::new(format, 98, 66, bytes);
         for filter in [Filter::Bilinear, Filter::Bicubic] {
             for b in [blob(3, 5, 60, 31), blob(0, 0, 9, 9), blob(90, 60, 8, 6)] {
                 let (widest, _) = input(&frame, crop, 37, filter, Some(b));
@@ -332,7 +317,7 @@ fn against_stored_tensors(model: &str, fit: Fit, size: u32, filter: Filter) -> V
             .into_dimensions()
             .unwrap();
         let (rgb, _) = input(
-            &frame(PixelFormat::Mjpg, width, height, jpeg),
+            &Frame::new(PixelFormat::Mjpg, width, height, jpeg),
             Crop::Picture { fit },
             size,
             filter,

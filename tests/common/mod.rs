@@ -6,8 +6,7 @@ use elek::config::{
 };
 use elek::infer::manifest;
 use elek::station::judge::{Labels, Rules};
-use elek::units::{CameraId, FrameId, Instant, Length, Micros};
-use elek::vision::frame::{Frame, PixelFormat};
+use elek::units::{Length, Micros};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,20 +71,5 @@ pub fn recipe(
         },
         late_reject: true,
         decide_within: Micros::from_millis(120),
-    }
-}
-
-/// A frame as a folder or a camera would deliver it.
-pub fn frame(format: PixelFormat, width: u32, height: u32, bytes: Vec<u8>) -> Frame {
-    Frame {
-        camera: CameraId(0),
-        id: FrameId(0),
-        sequence: 0,
-        mid_exposure: Instant::ZERO,
-        format,
-        width,
-        height,
-        stride: format.row_bytes(width),
-        bytes,
     }
 }

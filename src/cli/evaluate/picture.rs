@@ -1,6 +1,5 @@
 //! Pictures of a labelled folder, as frames.
 
-use crate::units::{CameraId, FrameId, Instant};
 use crate::vision::frame::{Frame, PixelFormat};
 use anyhow::{Context, Result, bail, ensure};
 use image::ImageFormat;
@@ -23,17 +22,7 @@ pub fn read(path: &Path) -> Result<Frame> {
             .into_rgb8();
         (PixelFormat::Rgb3, rgb.width(), rgb.height(), rgb.into_raw())
     };
-    let frame = Frame {
-        camera: CameraId(0),
-        id: FrameId(0),
-        sequence: 0,
-        mid_exposure: Instant::ZERO,
-        format,
-        width,
-        height,
-        stride: format.row_bytes(width),
-        bytes,
-    };
+    let frame = Frame::new(format, width, height, bytes);
     frame.check()?;
     Ok(frame)
 }
