@@ -1,7 +1,7 @@
 //! A folder of pictures that stands in for a camera.
 
 use crate::vision::frame::{Frame, PixelFormat, SIDE_MAX};
-use image::{ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ const FILE_BYTES_MAX: u64 = 96 << 20;
 /// Why a folder cannot stand in for a camera.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    #[error("cannot read the folder of pictures {path}: {source}")]
-    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("cannot read the folder of pictures {path}: {cause}")]
+    Unreadable { path: PathBuf, cause: std::io::Error },
     #[error("no picture (.jpg, .jpeg, .png) in {0}; name another folder in [camera.NAME.source.folder] path")]
     Empty(PathBuf),
     #[error("none of the {count} pictures in {path} can be read")]
@@ -31,13 +31,14 @@ pub struct Folder {
     next: usize,
     repeat: bool,
     broken: usize,
+    reader: Reader,
 }
 
 impl Folder {
     pub fn open(path: &Path, repeat: bool) -> Result<Folder, FolderError> {
-        let unreadable = |source| FolderError::Unreadable {
+        let unreadable = |cause| FolderError::Unreadable {
             path: path.to_owned(),
-            source,
+            cause,
         };
         let mut files = Vec::new();
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
@@ -61,6 +62,7 @@ impl Folder {
             next: 0,
             repeat,
             broken: 0,
+            reader: Reader::default(),
         })
     }
 
@@ -91,7 +93,7 @@ impl Folder {
             }
             let at = self.next;
             self.next += 1;
-            match decode(&self.files[at], frame) {
+            match self.reader.read(&self.files[at], frame) {
                 Ok(()) => return Ok(Some(&self.files[at])),
                 Err(error) => {
                     self.broken += 1;
@@ -109,32 +111,54 @@ impl Folder {
     }
 }
 
-/// Reads one picture as RGB. A file that is or claims to be huge is refused before memory is taken.
-/// What it says of orientation is ignored: a camera's frame has none.
-pub fn decode(file: &Path, frame: &mut Frame) -> Result<(), image::ImageError> {
-    let mut bytes = Vec::new();
-    File::open(file)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(broken("the file is larger than 96 MB"));
+/// Reads pictures as RGB. Keeps its buffers, so that only the decoder itself allocates per picture.
+#[derive(Debug, Default)]
+struct Reader {
+    file: Vec<u8>,
+    grey: Vec<u8>,
+}
+
+impl Reader {
+    /// A file that is or claims to be huge is refused before memory is taken. What it says of
+    /// orientation is ignored: a camera's frame has none.
+    fn read(&mut self, file: &Path, frame: &mut Frame) -> Result<(), image::ImageError> {
+        self.file.clear();
+        File::open(file)?
+            .take(FILE_BYTES_MAX + 1)
+            .read_to_end(&mut self.file)?;
+        if self.file.len() as u64 > FILE_BYTES_MAX {
+            return Err(broken("the file is larger than 96 MB"));
+        }
+        if self.file.starts_with(&[0xff, 0xd8]) && is_cut_short(&self.file) {
+            // The decoder would fill the rest with grey, and grey is no evidence.
+            return Err(broken("the JPEG file is cut short"));
+        }
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(SIDE_MAX);
+        limits.max_image_height = Some(SIDE_MAX);
+        let mut reader = ImageReader::new(Cursor::new(&self.file[..])).with_guessed_format()?;
+        reader.limits(limits);
+        let decoder = reader.into_decoder()?;
+        let (width, height) = decoder.dimensions();
+        let pixels = width as usize * height as usize;
+        match decoder.color_type() {
+            ColorType::Rgb8 => {
+                frame.bytes.resize(pixels * 3, 0);
+                decoder.read_image(&mut frame.bytes)?;
+            }
+            ColorType::L8 => {
+                self.grey.resize(pixels, 0);
+                decoder.read_image(&mut self.grey)?;
+                frame.bytes.clear();
+                frame.bytes.extend(self.grey.iter().flat_map(|&v| [v; 3]));
+            }
+            // Rare among cameras' pictures: deep, with a palette, or with an alpha channel.
+            _ => frame.bytes = DynamicImage::from_decoder(decoder)?.into_rgb8().into_raw(),
+        }
+        (frame.format, frame.width, frame.height) = (PixelFormat::Rgb3, width, height);
+        frame.stride = PixelFormat::Rgb3.row_bytes(width);
+        Ok(())
     }
-    if bytes.starts_with(&[0xff, 0xd8]) && is_cut_short(&bytes) {
-        // The decoder would fill the rest with grey, and grey is no evidence.
-        return Err(broken("the JPEG file is cut short"));
-    }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(SIDE_MAX);
-    limits.max_image_height = Some(SIDE_MAX);
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    reader.limits(limits);
-    let picture = reader.decode()?.into_rgb8();
-    frame.width = picture.width();
-    frame.height = picture.height();
-    frame.stride = picture.width() * 3;
-    frame.format = PixelFormat::Rgb3;
-    frame.bytes = picture.into_raw();
-    Ok(())
 }
 
 fn broken(words: &'static str) -> image::ImageError {
@@ -154,20 +178,9 @@ fn is_cut_short(jpeg: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{CameraId, FrameId, Instant};
 
     fn frame() -> Frame {
-        Frame {
-            camera: CameraId(0),
-            id: FrameId(0),
-            sequence: 0,
-            mid_exposure: Instant::ZERO,
-            format: PixelFormat::Grey,
-            width: 0,
-            height: 0,
-            stride: 0,
-            bytes: Vec::new(),
-        }
+        Frame::new(PixelFormat::Grey, 0, 0, Vec::new())
     }
 
     fn folder_of(pictures: &[(&str, Option<u32>)]) -> tempfile::TempDir {
@@ -212,12 +225,53 @@ mod tests {
                 // A PNG lacks nothing without the checksum of its end.
                 let lacks_nothing = name == "whole.png" && bytes == whole.len() - 2;
                 assert!(
-                    decode(&file, &mut frame).is_err() || lacks_nothing,
+                    Reader::default().read(&file, &mut frame).is_err() || lacks_nothing,
                     "{bytes} bytes of {name}"
                 );
             }
             std::fs::write(&file, [&whole[..], b"\0\0 what some cameras append"].concat()).unwrap();
-            decode(&file, &mut frame).unwrap();
+            Reader::default().read(&file, &mut frame).unwrap();
+        }
+    }
+
+    #[test]
+    fn grey_and_deep_pictures_come_as_rgb_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut reader, mut frame) = (Reader::default(), frame());
+        let value = |x: u32, y: u32| (x * 20 + y) as u8;
+        let pictures: [(&str, DynamicImage); 4] = [
+            (
+                "rgb",
+                image::RgbImage::from_fn(9, 5, |x, y| image::Rgb([value(x, y); 3])).into(),
+            ),
+            (
+                "grey",
+                image::GrayImage::from_fn(7, 4, |x, y| image::Luma([value(x, y)])).into(),
+            ),
+            (
+                "deep",
+                image::ImageBuffer::from_fn(6, 3, |x, y| image::Luma([u16::from(value(x, y)) * 257])).into(),
+            ),
+            (
+                "alpha",
+                image::RgbaImage::from_fn(3, 8, |x, y| {
+                    let v = value(x, y);
+                    image::Rgba([v, v, v, 9])
+                })
+                .into(),
+            ),
+        ];
+        for (name, picture) in pictures {
+            let file = dir.path().join(name).with_extension("png");
+            picture.save(&file).unwrap();
+            reader.read(&file, &mut frame).unwrap();
+            assert_eq!(frame.check(), Ok(()), "{name}");
+            let (w, h) = (picture.width(), picture.height());
+            assert_eq!((frame.width, frame.height), (w, h), "{name}");
+            let wanted: Vec<u8> = (0..h)
+                .flat_map(|y| (0..w).flat_map(move |x| [value(x, y); 3]))
+                .collect();
+            assert_eq!(frame.bytes, wanted, "{name}");
         }
     }
 
