@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(100);
 /// A plain log gets a line this often.
 const LOG: Duration = Duration::from_secs(5);
-/// After the last picture of a folder: time for its part to reach the end of the belt.
+/// After the last picture of a folder, and after the time limit: for the last parts to reach the end of the belt.
 const LAST_PARTS: Duration = Duration::from_secs(3);
 /// A stopping station has finished long before, or hangs.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -122,7 +122,7 @@ impl Session {
         let started = Instant::now();
         let mut screen = Screen::new(self.show);
         let mut acknowledged = !self.acknowledge;
-        let mut through = None;
+        let (mut through, mut emptying) = (None, None);
         let mut next = None;
         while !around.signals.end() && !station.runtime.has_ended() && next.is_none() {
             let status = station.runtime.status();
@@ -134,7 +134,10 @@ impl Session {
             screen.show(&status);
             around.words.store(Some(Arc::new(summary::line(&status))));
             if self.limit.is_some_and(|limit| started.elapsed() >= limit) {
-                break;
+                let since = *emptying.get_or_insert_with(Instant::now);
+                if station.runs_empty(&status) || since.elapsed() >= LAST_PARTS {
+                    break;
+                }
             }
             if station.is_through() && through.get_or_insert_with(Instant::now).elapsed() >= LAST_PARTS {
                 break;
@@ -262,6 +265,14 @@ impl Station {
                 Err(error)
             }
         }
+    }
+
+    /// Lays no more parts on a simulated line. True when nothing is left on it; at once on a real
+    /// one, which nobody can empty from here.
+    fn runs_empty(&self, status: &Status) -> bool {
+        let Some(line) = &self.line else { return true };
+        line.stop_feeding();
+        line.is_empty() && status.counts.in_flight == 0
     }
 
     /// The source has no more pictures.

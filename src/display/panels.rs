@@ -382,12 +382,13 @@ fn last_reject<D: DrawTarget<Color = Rgb888>>(
     }
     let (head, body) = words.split_top(label_px * 5 / 4, 0);
     let ago = status.at.since(last.at);
-    line(
-        target,
-        head,
-        &format!("LAST REJECT, {} ago", duration(ago)),
-        label,
-    )?;
+    let ago = format!("{} ago", duration(ago));
+    // Cut off, it would say everything but when.
+    let title = [format!("LAST REJECT, {ago}"), format!("REJECT, {ago}")]
+        .into_iter()
+        .find(|title| text::width(title, Weight::Bold, label_px) <= head.w)
+        .unwrap_or(ago);
+    line(target, head, &title, label)?;
     let px = (words.h / 4).clamp(13, 40).min((words.w / 8).max(13));
     let used = paragraph(
         target,

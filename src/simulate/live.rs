@@ -10,7 +10,7 @@ use super::count::LineCount;
 use super::part::{PartTruth, TruthCounts};
 use super::render::Renderer;
 use super::scene::scene;
-use super::world::{Expose, World, WorldEvent, WorldOptions};
+use super::world::{Expose, World, WorldEvent, WorldFault, WorldOptions};
 use crate::config::{Camera, CameraSource, Config, FolderSource, SimulatedSource};
 use crate::device::clock::Clock;
 use crate::device::folder::Folder;
@@ -38,6 +38,14 @@ pub struct LiveLine {
     world: JoinHandle<LineAccount>,
     camera: JoinHandle<()>,
     stop: Arc<AtomicBool>,
+    feed: Arc<Feed>,
+}
+
+/// Whether parts are laid on the belt, and whether any are left there.
+#[derive(Default)]
+struct Feed {
+    stop: AtomicBool,
+    empty: AtomicBool,
 }
 
 /// What really happened on the line.
@@ -67,6 +75,7 @@ impl LiveLine {
         ports: Ports,
     ) -> std::io::Result<LiveLine> {
         let stop = Arc::new(AtomicBool::new(false));
+        let feed = Arc::new(Feed::default());
         let (exposures, to_camera) = bounded(EXPOSURES_MAX);
         let camera = {
             let config = Arc::clone(config);
@@ -77,7 +86,7 @@ impl LiveLine {
                 .spawn(move || shoot(&config, seed, &to_camera, frames))?
         };
         let world = {
-            let stop = Arc::clone(&stop);
+            let (stop, feed) = (Arc::clone(&stop), Arc::clone(&feed));
             let world = World::with_options(config, options, clock.now());
             let line = Line {
                 world,
@@ -91,10 +100,15 @@ impl LiveLine {
                 // In place of the kernel's interrupts, which do not wait for inference either.
                 // Without the right to it, edges are merely delivered later; their stamps stay true.
                 let _ = raise_priority(Priority::Line);
-                line.run(&stop)
+                line.run(&stop, &feed)
             })?
         };
-        Ok(LiveLine { world, camera, stop })
+        Ok(LiveLine {
+            world,
+            camera,
+            stop,
+            feed,
+        })
     }
 
     /// Stops the line and says what happened on it. `None` if one of its threads panicked.
@@ -103,6 +117,16 @@ impl LiveLine {
         let account = self.world.join().ok();
         self.camera.join().ok()?;
         account
+    }
+
+    /// No more parts are laid on the belt.
+    pub fn stop_feeding(&self) {
+        self.feed.stop.store(true, Ordering::Release);
+    }
+
+    /// After [`LiveLine::stop_feeding`]: the last part has left the line.
+    pub fn is_empty(&self) -> bool {
+        self.feed.empty.load(Ordering::Acquire)
     }
 
     /// The camera has no more pictures: a folder that does not repeat is through.
@@ -121,9 +145,15 @@ struct Line {
 }
 
 impl Line {
-    fn run(mut self, stop: &AtomicBool) -> LineAccount {
+    fn run(mut self, stop: &AtomicBool, feed: &Feed) -> LineAccount {
         let mut happened = Vec::with_capacity(64);
+        let mut fed = true;
         while !stop.load(Ordering::Acquire) {
+            if fed && feed.stop.load(Ordering::Acquire) {
+                fed = false;
+                self.world.fault(self.clock.now(), WorldFault::StopFeed(true));
+            }
+            feed.empty.store(!fed && self.world.is_empty(), Ordering::Release);
             self.read_chip();
             self.world.advance(self.clock.now() - BEHIND, &mut happened);
             for event in happened.drain(..) {
