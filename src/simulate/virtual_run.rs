@@ -13,6 +13,14 @@
 //!
 //! Everything follows from the seed. See [`super::check`] for what is held.
 
+mod deliver;
+mod due;
+mod outputs;
+mod people;
+mod tally;
+
+pub use tally::Tally;
+
 use super::check::{Checker, Failure};
 use super::faults::{Fault, Plan};
 use super::inspector::VirtualInspector;
@@ -29,6 +37,7 @@ use crate::station::event::{
 use crate::station::{Resume, Station};
 use crate::units::{CameraId, FrameId, Instant, Micros};
 use arrayvec::ArrayVec;
+use due::{Delivery, Due};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,28 +79,6 @@ fn on_time_not_enforced(bug: Option<PlantedBug>) -> bool {
     return bug == Some(PlantedBug::OnTimeNotEnforced);
     #[cfg(not(test))]
     return bug.is_some();
-}
-
-/// What a run did, for the summary.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub events: u64,
-    pub crossed: u64,
-    pub removed: u64,
-    pub restarts: u64,
-    pub acknowledges: u64,
-    pub faults: u64,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: &Tally) {
-        self.events += other.events;
-        self.crossed += other.crossed;
-        self.removed += other.removed;
-        self.restarts += other.restarts;
-        self.acknowledges += other.acknowledges;
-        self.faults += other.faults;
-    }
 }
 
 /// Runs one seed. With `keep`, the trace is collected.
@@ -169,32 +156,6 @@ pub(super) fn guarded(
     }));
     RUNNING.set(false);
     outcome.map_err(|panic| Failure::panicked(now, panic.as_ref()))
-}
-
-/// What is on its way to the core.
-enum Delivery {
-    Event(Event),
-    /// The process is back after a crash.
-    Restart,
-    OutputsOpen,
-}
-
-struct Due(Instant, u64, Delivery);
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
 }
 
 /// Faults between line and core, as they stand.
@@ -492,7 +453,7 @@ impl Run {
     /// The process begins: what the record knows, an output session, the inputs' levels.
     fn start(&mut self) -> Result<(), Failure> {
         let now = self.now;
-        let resume: Resume = self.ring.resume();
+        let resume: Resume = self.ring.resume(now);
         let (counts, next_part, unaccounted) = (resume.counts, resume.next_part, resume.unaccounted);
         self.note(|| trace::Line::Start {
             now,
@@ -511,24 +472,6 @@ impl Run {
         self.operator.clear_first |= unaccounted > 0;
         self.tally.restarts += 1;
         self.open_outputs()
-    }
-
-    fn open_outputs(&mut self) -> Result<(), Failure> {
-        if !self.outputs_up || self.station.is_none() {
-            return Ok(());
-        }
-        let mut lines = LineSpec::of(&self.line.config);
-        if on_time_not_enforced(self.bug) {
-            for line in lines.iter_mut().filter(|l| l.max_on.is_some()) {
-                line.max_on = Some(Micros::from_secs(3_600));
-            }
-        }
-        let mut effects = std::mem::take(&mut self.effects);
-        self.table.open(self.now, &lines, &mut effects);
-        self.effects = effects;
-        self.carry_out();
-        self.report(Event::OutputsReady(true));
-        Ok(())
     }
 
     /// The core handles an event, and what it wants is done.
@@ -611,279 +554,6 @@ impl Run {
                     self.order(order);
                 }
             }
-        }
-    }
-
-    fn permit_changed(&mut self, on: bool) {
-        if self.permit && !on {
-            self.operator.next = Some(self.now + self.operator.reacts_after);
-        }
-        if on {
-            self.operator.in_vain = 0;
-        }
-        self.permit = on;
-    }
-
-    fn order(&mut self, mut order: Order) {
-        if let Order::Fire(plan) = &mut order
-            && std::mem::take(&mut self.between.stretch_pulse)
-        {
-            let longest = self.line.config.reject.max_on;
-            plan.off_at = plan.on_at + longest + longest + longest;
-        }
-        let mut effects = std::mem::take(&mut self.effects);
-        self.table.command(self.now, order, &mut effects);
-        self.effects = effects;
-        self.carry_out();
-        self.table_due();
-    }
-
-    fn table_due(&mut self) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.table.due(self.now, &mut effects);
-        self.effects = effects;
-        self.table.verify_invariants();
-        self.carry_out();
-    }
-
-    /// Line changes reach the world at once, reports the core a little later.
-    fn carry_out(&mut self) {
-        let now = self.now;
-        for effect in std::mem::take(&mut self.effects) {
-            let event = match effect {
-                Effect::Level { output, active } => {
-                    self.world.output(output, active, now);
-                    continue;
-                }
-                Effect::Started { pulse, .. } => Event::Pulse {
-                    pulse,
-                    report: PulseReport::On { at: now },
-                },
-                Effect::Ended { pulse, .. } => Event::Pulse {
-                    pulse,
-                    report: PulseReport::Off { at: now },
-                },
-                Effect::Refused { pulse, refusal } => Event::Pulse {
-                    pulse,
-                    report: PulseReport::Refused(refusal),
-                },
-                Effect::Safe { .. } => {
-                    let back = now + Micros::from_millis(self.rng.range(50, 300));
-                    self.schedule(back, Delivery::OutputsOpen);
-                    Event::OutputsReady(false)
-                }
-            };
-            self.report(event);
-        }
-    }
-
-    /// What comes from the output process always takes the same time, and stays in order.
-    fn report(&mut self, event: Event) {
-        self.schedule(self.now + Micros::new(200), Delivery::Event(event));
-    }
-
-    fn deliver_sensed(&mut self, event: Event) {
-        match event {
-            Event::Edge { input, at, .. } => {
-                if self.between.lose_edge.is_some_and(|l| l.0 == input) {
-                    if let Some((_, true)) = self.between.lose_edge.take() {
-                        let trouble = Event::Trouble {
-                            trouble: Trouble::EdgesLost,
-                            present: true,
-                        };
-                        self.schedule(at + Micros::from_millis(2), Delivery::Event(trouble));
-                        let over = Event::Trouble {
-                            trouble: Trouble::EdgesLost,
-                            present: false,
-                        };
-                        self.schedule(at + Micros::from_millis(4), Delivery::Event(over));
-                    }
-                    return;
-                }
-                let arrives = at + Micros::new(self.rng.range(30, 800));
-                self.last_edge = self.last_edge.max(arrives);
-                self.schedule(self.last_edge, Delivery::Event(event));
-            }
-            Event::Encoder { at, .. } => {
-                self.schedule(at + Micros::new(100), Delivery::Event(event));
-            }
-            _ => {}
-        }
-    }
-
-    /// A frame comes some milliseconds after its exposure, with what a locator would find in it.
-    fn deliver_frame(&mut self, expose: Expose) {
-        let at = expose.mid_exposure;
-        if self.between.lose_frames > 0 {
-            self.between.lose_frames -= 1;
-            return;
-        }
-        let arrives = at + Micros::from_millis(self.rng.range(6, 14));
-        self.last_frame = self.last_frame.max(arrives);
-        let copies = if std::mem::take(&mut self.between.duplicate_frame) {
-            2
-        } else {
-            1
-        };
-        let found = self.blobs(&expose);
-        for _ in 0..copies {
-            let frame = self.next_frame;
-            self.next_frame = FrameId(frame.0 + 1);
-            let (width, height) = self.line.world.picture;
-            let seen = FrameSeen {
-                camera: CameraId(0),
-                frame,
-                sequence: expose.sequence,
-                mid_exposure: at,
-                width: width as u16,
-                height: height as u16,
-                blobs: found.iter().map(|f| f.0).collect(),
-            };
-            self.note(|| trace::Line::Shown {
-                frame,
-                blobs: found.iter().map(|f| (f.0, f.1.number)).collect(),
-            });
-            self.checker.shown(frame, found.iter().map(|f| (f.0, f.1.number)));
-            if self.frames.len() == FRAMES_MAX {
-                self.frames.pop_first();
-            }
-            self.frames.insert(frame, found.iter().copied().collect());
-            self.schedule(self.last_frame, Delivery::Event(Event::Frame(seen)));
-        }
-    }
-
-    /// What stands out in the picture: squares as long as the parts, cut at its edges.
-    fn blobs(&mut self, expose: &Expose) -> ArrayVec<(Blob, Part), BLOBS_MAX> {
-        let camera = &self.line.config.cameras[0];
-        let (width, height) = self.line.world.picture;
-        let mut found = ArrayVec::new();
-        for view in &expose.parts {
-            let (x, y) = view.centre_px(camera, width, height);
-            let half = view.part.length.as_micrometres() as f64 / camera.um_per_px / 2.0;
-            let noise = self.rng.range(-1, 1) as f64;
-            let clip = |v: f64, max: u32| v.clamp(0.0, f64::from(max)) as u16;
-            let (x0, x1) = (clip(x - half + noise, width), clip(x + half + noise, width));
-            let (y0, y1) = (clip(y - half, height), clip(y + half, height));
-            if x1 <= x0 + 4 || y1 <= y0 + 4 {
-                continue;
-            }
-            let cut = x0 == 0 || y0 == 0 || u32::from(x1) == width || u32::from(y1) == height;
-            let (w, h) = (x1 - x0, y1 - y0);
-            let area_px = u32::from(w) * u32::from(h) * 3 / 4;
-            let blob = Blob {
-                x: x0,
-                y: y0,
-                width: w,
-                height: h,
-                area_px,
-                cut,
-            };
-            if found.try_push((blob, view.part)).is_err() {
-                break;
-            }
-        }
-        found
-    }
-
-    fn fault(&mut self, fault: Fault) -> Result<(), Failure> {
-        let now = self.now;
-        self.tally.faults += 1;
-        self.note(|| trace::Line::Fault { now, fault });
-        self.checker.fault(now, &fault);
-        match fault {
-            Fault::World(fault) => self.world.fault(now, fault),
-            Fault::LateResults { by } => self.inspector.late_by(by),
-            Fault::FailNextInspection(fault) => self.inspector.fail_next(fault),
-            Fault::LoseFrames { count } => self.between.lose_frames += count,
-            Fault::DuplicateFrame => self.between.duplicate_frame = true,
-            Fault::LoseEdge { input, told } => self.between.lose_edge = Some((input, told)),
-            Fault::CameraLost(lost) => {
-                self.world.fault(now, WorldFault::CameraOff(lost));
-                let told = now + Micros::from_millis(if lost { 100 } else { 105 });
-                self.schedule(
-                    told,
-                    Delivery::Event(Event::CameraLost {
-                        camera: CameraId(0),
-                        lost,
-                    }),
-                );
-            }
-            Fault::StretchPulse => self.between.stretch_pulse = true,
-            Fault::OutputsLost(lost) => {
-                self.outputs_up = !lost;
-                if lost {
-                    let mut effects = std::mem::take(&mut self.effects);
-                    self.table
-                        .make_safe(crate::outputs::table::SafeCause::Ended, &mut effects);
-                    self.effects = effects;
-                    self.carry_out();
-                } else {
-                    self.schedule(now, Delivery::OutputsOpen);
-                }
-            }
-            Fault::Hang { length } => self.between.hung_until = Some(now + length),
-            Fault::Crash { after_actions, down } => self.between.crash = Some((after_actions, down)),
-            // A process that hangs takes them in afterwards, one that is down never does.
-            Fault::Acknowledge => self.tell(Event::Command(Command::Acknowledge)),
-            Fault::Changeover(recipe) => self.tell(Event::Command(Command::Changeover(recipe))),
-            Fault::Trouble { trouble, present } => self.tell(Event::Trouble { trouble, present }),
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, event: Event) {
-        self.schedule(self.now, Delivery::Event(event));
-    }
-
-    /// The run process is gone: nothing listens, the outputs notice the closed link.
-    fn die(&mut self) {
-        let now = self.now;
-        let down = self.between.crash.take().map_or(Micros::ZERO, |c| c.1);
-        self.note(|| trace::Line::Died { now });
-        self.checker.died(now);
-        self.station = None;
-        self.permit = false;
-        let mut effects = std::mem::take(&mut self.effects);
-        self.table
-            .make_safe(crate::outputs::table::SafeCause::Closed, &mut effects);
-        self.effects = effects;
-        self.carry_out();
-        // What was under way inside the process is gone with it; what the kernel holds is not read again.
-        self.due.clear();
-        self.frames.clear();
-        self.schedule(now + down, Delivery::Restart);
-    }
-
-    /// The operator sees the station waiting, puts the line in order and acknowledges.
-    fn operate(&mut self) -> Result<(), Failure> {
-        if self.operator.next.is_none_or(|at| at > self.now) || self.between.hung_until.is_some() {
-            return Ok(());
-        }
-        self.operator.next = None;
-        if self.station.is_none() || self.permit {
-            return Ok(());
-        }
-        self.operator.next = Some(self.now + self.operator.reacts_after);
-        if std::mem::take(&mut self.operator.clear_first) && self.operator.careful {
-            self.world.fault(self.now, WorldFault::ClearBelt);
-            return Ok(());
-        }
-        // Something still covers a sensor, or the station believes so because an edge was lost:
-        // whoever stands there takes it away and wipes the eyes.
-        self.operator.in_vain += 1;
-        if self.operator.in_vain > 3 {
-            self.operator.in_vain = 0;
-            self.world.fault(self.now, WorldFault::ClearBelt);
-            for (input, _) in self.told.clone().into_iter().filter(|told| told.1) {
-                self.fault(Fault::World(WorldFault::Wipe { input }))?;
-            }
-        }
-        self.tally.acknowledges += 1;
-        if self.operator.uses_button {
-            self.world.press_acknowledge(self.now);
-            Ok(())
-        } else {
-            self.handle(Event::Command(Command::Acknowledge))
         }
     }
 }
