@@ -198,6 +198,8 @@ pub struct Checker {
     slip_stands: bool,
     /// Beginning of the pulse that ended in this step at its longest on-time.
     cut: Option<Instant>,
+    /// A part fell while the belt ran down or up, too early for the chute eye's window.
+    fell_early: bool,
     /// Since when the permit has been off.
     off_since: Instant,
     /// Rejected parts that stayed on the belt and whose alarm has not come yet: since when,
@@ -232,6 +234,7 @@ impl Checker {
             jumped: None,
             slip_stands: false,
             cut: None,
+            fell_early: false,
             off_since: Instant::ZERO,
             photo_stuck: false,
             untold: Vec::new(),

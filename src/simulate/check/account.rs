@@ -131,7 +131,7 @@ impl Checker {
     }
 
     /// On a line without any fault nothing is wrong, so nothing may be said to be.
-    pub(super) fn only_with_faults(&self, now: Instant, alarm: AlarmKind) -> Checked {
+    pub(super) fn only_with_faults(&mut self, now: Instant, alarm: AlarmKind) -> Checked {
         let ordinary = matches!(
             alarm,
             AlarmKind::AcknowledgeNeeded | AlarmKind::ConsecutiveRejects | AlarmKind::PartsUnaccounted
@@ -139,10 +139,11 @@ impl Checker {
         // The belt was stopped under a pulse, and the pulse really reached its longest on-time.
         let stopped = |on: Instant| self.disturbed(on, now, &[Spoils::Speed]);
         let ordinary = ordinary || (alarm == AlarmKind::PulseFault && self.cut.is_some_and(stopped));
-        // Under a pulse that merged with the one before, a part on a braking belt falls long before it has
-        // got to its place, so the chute eye saw it too early.
+        // On a belt that runs down or up, a part falls when the edge of the jet reaches it, long before its
+        // middle does: the chute eye sees it too early for its window.
         let fell_early = alarm == AlarmKind::RejectNotConfirmed && stopped(now);
         let ordinary = ordinary || fell_early;
+        self.fell_early |= fell_early;
         if self.faults == 0 && !ordinary {
             return fail(now, "false-alarm", format!("{alarm:?} on a line without a fault"));
         }

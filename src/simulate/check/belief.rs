@@ -152,8 +152,8 @@ impl Checker {
             return fail(now, "liveness", "told to stop, but never finished".into());
         }
         let c = &self.counts;
-        let clean =
-            c.unaccounted + c.escaped == 0 && (c.unconfirmed == 0 || self.config.verify.chute.is_none());
+        let explained = self.fell_early || self.config.verify.chute.is_none();
+        let clean = c.unaccounted + c.escaped == 0 && (c.unconfirmed == 0 || explained);
         if self.faults == 0 && !clean {
             return fail(
                 now,
