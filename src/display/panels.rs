@@ -386,7 +386,7 @@ fn last_reject<D: DrawTarget<Color = Rgb888>>(
     // Cut off, it would say everything but when.
     let title = [format!("LAST REJECT, {ago}"), format!("REJECT, {ago}")]
         .into_iter()
-        .find(|title| text::width(title, Weight::Bold, label_px) <= head.w)
+        .find(|title| text::width(title, Weight::Bold, label.px_min) <= head.w)
         .unwrap_or(ago);
     line(target, head, &title, label)?;
     let px = (words.h / 4).clamp(13, 40).min((words.w / 8).max(13));
