@@ -102,10 +102,10 @@ pub struct Layout {
 /// Why a framebuffer cannot be drawn on.
 #[derive(Debug, thiserror::Error)]
 pub enum FramebufferError {
-    #[error("cannot open the display {device}: {source}. {advice}")]
+    #[error("cannot open the display {device}: {cause}. {advice}")]
     Open {
         device: PathBuf,
-        source: io::Error,
+        cause: io::Error,
         advice: &'static str,
     },
     #[error("{device} cannot be drawn on: {why}. {advice}")]
@@ -114,8 +114,8 @@ pub enum FramebufferError {
         why: String,
         advice: &'static str,
     },
-    #[error("the display {device} is gone: {source}. Check its cable and driver")]
-    Write { device: PathBuf, source: io::Error },
+    #[error("the display {device} is gone: {cause}. Check its cable and driver")]
+    Write { device: PathBuf, cause: io::Error },
 }
 
 /// An open framebuffer.
@@ -130,14 +130,14 @@ pub struct Framebuffer {
 
 impl Framebuffer {
     pub fn open(device: &Path) -> Result<Framebuffer, FramebufferError> {
-        let file = open_device(device).map_err(|source| FramebufferError::Open {
+        let file = open_device(device).map_err(|cause| FramebufferError::Open {
             device: device.to_owned(),
-            advice: advice_on_open(&source),
-            source,
+            advice: advice_on_open(&cause),
+            cause,
         })?;
-        let layout = read_layout(&file).map_err(|source| FramebufferError::Unusable {
+        let layout = read_layout(&file).map_err(|cause| FramebufferError::Unusable {
             device: device.to_owned(),
-            why: format!("it does not answer as a framebuffer ({source})"),
+            why: format!("it does not answer as a framebuffer ({cause})"),
             advice: "`elek probe` lists the displays",
         })?;
         let layout = layout.map_err(|why| FramebufferError::Unusable {
@@ -163,9 +163,9 @@ impl Framebuffer {
     /// Shows a picture (RGB, 3 bytes a pixel, `width` × `height` without padding), enlarged by whole
     /// numbers as far as it fits, in the middle of a black display.
     pub fn show(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<(), FramebufferError> {
-        let lost = |source| FramebufferError::Write {
+        let lost = |cause| FramebufferError::Write {
             device: self.device.clone(),
-            source,
+            cause,
         };
         // Another mode may have been set meanwhile.
         match read_layout(&self.file).map_err(lost)? {

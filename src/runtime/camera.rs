@@ -8,7 +8,8 @@
 //!        ▼                                   │
 //!   deliver pictures ──error or silence──────┘
 //! ```
-//! The first good picture says that the camera is back. Each cause is logged once, not at every retry.
+//! The first good picture says that the camera is back; with a triggered camera, that it could be opened
+//! says so. Each cause is logged once, not at every retry.
 
 use super::{Beat, FramePort, Stop, spawn};
 use crate::config::{Camera, CameraMode, CameraSource, V4l2Source};
@@ -90,7 +91,7 @@ enum End {
 impl CameraThread {
     fn run(mut self) {
         while !self.stop.is_set() {
-            self.beat.tick();
+            self.sign_of_life_before_opening();
             let opened = V4l2Camera::open(&self.source);
             let words = match opened {
                 Ok(camera) => {
@@ -113,8 +114,22 @@ impl CameraThread {
         }
     }
 
+    /// A dying camera on a bus that retries can take longer to open than the watchdog waits. Once the core
+    /// knows that it is lost, that is no reason to restart the station.
+    fn sign_of_life_before_opening(&self) {
+        if self.port.is_lost() {
+            self.beat.idle();
+        } else {
+            self.beat.tick();
+        }
+    }
+
     /// Takes pictures until something ends it.
     fn deliver(&mut self, mut camera: V4l2Camera) -> End {
+        if self.silence.is_none() {
+            // Nothing triggers a camera while the belt stands, and it stands until the camera is back.
+            self.port.lost(false);
+        }
         let mut heard = Instant::now();
         let mut back = false;
         loop {

@@ -66,10 +66,10 @@ impl Damage {
 /// Why a camera does not deliver. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CameraError {
-    #[error("cannot open the camera {device}: {source}. {advice}")]
+    #[error("cannot open the camera {device}: {cause}. {advice}")]
     Open {
         device: PathBuf,
-        source: io::Error,
+        cause: io::Error,
         advice: String,
     },
     #[error("{device} is no camera to stream pictures from: {why}. {advice}")]
@@ -87,15 +87,15 @@ pub enum CameraError {
         given: String,
         advice: String,
     },
-    #[error("the camera {device}: {source}")]
-    Control { device: PathBuf, source: ControlError },
+    #[error("the camera {device}: {cause}")]
+    Control { device: PathBuf, cause: ControlError },
     #[error("the camera {device} is gone: plug it in again")]
     Gone { device: PathBuf },
-    #[error("the camera {device} fails to {what}: {source}. {advice}")]
+    #[error("the camera {device} fails to {what}: {cause}. {advice}")]
     Driver {
         device: PathBuf,
         what: &'static str,
-        source: io::Error,
+        cause: io::Error,
         advice: &'static str,
     },
 }

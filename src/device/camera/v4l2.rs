@@ -71,9 +71,9 @@ impl V4l2Camera {
         }
         let (agreed, interval) = agree(&node, source, &mut notes)?;
         set_controls(&node, source, &mut notes).map_err(|failed| match failed {
-            Failed::Control(source) => CameraError::Control {
+            Failed::Control(cause) => CameraError::Control {
                 device: device.clone(),
-                source,
+                cause,
             },
             Failed::Gone => CameraError::Gone {
                 device: device.clone(),
@@ -241,7 +241,7 @@ fn not_open(device: &Path, error: io::Error) -> CameraError {
         _ => CameraError::Open {
             advice: advice_on_open(device, &error),
             device: device.to_owned(),
-            source: error,
+            cause: error,
         },
     }
 }
@@ -441,7 +441,7 @@ fn failed(device: &Path, what: &'static str, error: io::Error) -> CameraError {
             },
             device,
             what,
-            source: error,
+            cause: error,
         },
     }
 }
