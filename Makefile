@@ -26,6 +26,7 @@ test-long: setup ## 20,000 simulated shifts and 2,000 kills; about half an hour
 
 test-vm: setup   ## the release binary against kernel drivers, in a virtual machine; some minutes
 	CARGO="$(CARGO)" cross/vm/test.sh
+	@ELEK_VM_KERNEL=6.12 cross/vm/test.sh vm_lines
 
 lint: setup      ## format, clippy, documentation
 	$(CARGO) fmt --check

@@ -128,3 +128,29 @@ fn the_pipeline_bench_brings_every_part_to_a_verdict() {
     );
     assert!(json(&output).to_string().contains("frame to verdict"));
 }
+
+#[test]
+fn the_jitter_bench_fires_every_pulse_without_load_and_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = ["bench", "--output-jitter", "--pulses", "20", "--disk", "."];
+    let output = elek(&[&bench[..], &["--json"]].concat(), dir.path());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report = json(&output);
+    let runs = report["runs"].as_array().expect("two runs");
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        // How late they were is this machine's matter; every one of them is accounted for.
+        let over = run["off"]["count"].as_u64().unwrap() + run["missed"].as_u64().unwrap();
+        assert!(over >= 20, "{run}");
+        let classes = run["histogram"].as_array().unwrap();
+        let counted: u64 = classes.iter().map(|class| class[1].as_u64().unwrap()).sum();
+        assert_eq!(
+            counted,
+            run["on"]["count"].as_u64().unwrap() + run["off"]["count"].as_u64().unwrap()
+        );
+    }
+    let output = elek(&[&bench[..], &["--speed-mm-s", "400"]].concat(), dir.path());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("At 400 mm/s the belt moves"), "{said}");
+}

@@ -14,10 +14,19 @@ drivers=(vivid uvcvideo usb_f_uvc libcomposite dummy_hcd
     softdog i6300esb
     configfs loop ext4 virtio_blk autofs4)
 
-suites="bookworm trixie-backports" from=trixie-backports
+more=()
+case $kernel in
+new) suites="bookworm trixie-backports" from=trixie-backports ;;
+6.12)
+    suites="bookworm bookworm-backports" from=bookworm-backports
+    drivers+=(interrupt-cnt cnt-on-line)
+    more=("$here/modules-6.12.sh" "$here/modules/"*)
+    ;;
+*) die "ELEK_VM_KERNEL is \`$kernel\`; it can be \`new\` or \`6.12\`" ;;
+esac
 guest=$cache/guest-$kernel
 # Made again when something that goes into it changes.
-made_of=$(cat "$here/guest.sh" "$here/init" | sha256sum | cut -c1-64)
+made_of=$(cat "$here/guest.sh" "$here/init" "${more[@]}" | sha256sum | cut -c1-64)
 [ "$(cat "$guest/made-of" 2>/dev/null)" = "$made_of" ] && exit 0
 
 say "making the guest \`$kernel\` (once)"
@@ -45,6 +54,7 @@ mkdir -p "$root"
 for deb in "$guest/debs/"*.deb; do dpkg -x "$deb" "$root"; done
 base=$root
 [ -d "$root/usr/lib/modules/$version" ] && base=$root/usr
+[ "$kernel" = new ] || "$here/modules-6.12.sh" "$version" "$base/lib/modules/$version/extra"
 depmod -b "$base" "$version"
 
 # The drivers and what they need, unpacked: busybox reads plain modules only.

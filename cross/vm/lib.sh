@@ -5,8 +5,8 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 here=$project/cross/vm
 # Guest kernels, initrds and the root file system: made once, some 300 MB. Safe to delete.
 cache=${ELEK_VM_CACHE:-$project/target/vm}
-# The newest kernel that Debian builds; it speaks GPIO uAPI v2 only.
-kernel=new
+# `new` is the newest kernel that Debian builds; it speaks GPIO uAPI v2 only. `6.12` speaks v1, too.
+kernel=${ELEK_VM_KERNEL:-new}
 
 say() { echo "vm: $*" >&2; }
 die() {

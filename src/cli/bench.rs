@@ -1,7 +1,10 @@
-//! `elek bench`: how long the station takes from frame to verdict, inference left out.
+//! `elek bench`: `--output-jitter` (see [`jitter`]), and `--pipeline`: how long the station takes
+//! from frame to verdict, inference left out.
 //!
 //! One thread takes the way of a part: locate, core (which asks for the inspection), preprocess, judge,
 //! core (which plans). The frame is drawn here, 1280 × 960 YUYV with one part on a grainy belt.
+
+mod jitter;
 
 use crate::config::{self, Config, Crop, EncoderSource, Motion};
 use crate::infer::inspection::Inspection;
@@ -33,8 +36,13 @@ const MM_PER_S: f64 = 600.0;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Everything but inference, from frame to verdict, on one thread.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "output_jitter")]
     pipeline: bool,
+    /// When output lines really change against when they were told to, without load and with.
+    #[arg(long, conflicts_with = "pipeline")]
+    output_jitter: bool,
+    #[command(flatten)]
+    jitter: jitter::Args,
     /// How many parts to time.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     runs: u32,
@@ -69,6 +77,9 @@ struct Report {
 const STAGES: [&str; 5] = ["locate", "core", "preprocess", "judge", "frame to verdict"];
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    if args.output_jitter {
+        return jitter::run(&args.jitter, args.json);
+    }
     let mut line = Line::new(args.input_px)?;
     for _ in 0..WARM_UP {
         line.part()?;

@@ -8,10 +8,14 @@
 //! | `cameras` | video devices: formats, rates, controls, stamps |
 //! | `displays` | framebuffers |
 //! | `machine` | processor, instruction sets, memory |
+//! | `lines` | GPIO chips, their lines, counters |
+//! | `realtime` | rights, kernel, cores |
 
 mod cameras;
 mod displays;
+mod lines;
 mod machine;
+mod realtime;
 mod tree;
 
 use anyhow::{Context, Result};
@@ -125,7 +129,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// All sections, in the order in which a box is commissioned.
 fn sections(tree: &Tree) -> Vec<Section> {
-    vec![cameras::look(tree), displays::look(tree), machine::look(tree)]
+    let mut all = vec![cameras::look(tree)];
+    all.extend(lines::look());
+    all.extend([displays::look(tree), machine::look(tree), realtime::look(tree)]);
+    all
 }
 
 /// Name of the machine and its kernel.
@@ -207,7 +214,7 @@ mod tests {
         let all = sections(&tree);
         let titles: Vec<&str> = all.iter().map(|section| section.title).collect();
         assert!(
-            ["cameras", "displays", "machine"]
+            ["cameras", "lines", "counters", "displays", "machine", "real time"]
                 .iter()
                 .all(|title| titles.contains(title)),
             "{titles:?}"

@@ -18,6 +18,8 @@ pub struct Edge {
     pub at: Instant,
     /// The kernel's stamp in ns, to put edges of several lines in order.
     pub order: u64,
+    /// Edges before this one were lost, or may have been.
+    pub gap: bool,
 }
 
 pub type Edges = ArrayVec<Edge, BATCH>;
@@ -62,21 +64,22 @@ impl EdgeLine {
         Ok(high != self.active_low)
     }
 
-    /// Takes waiting edges, oldest first; to be called when the line is readable. `true`: some were lost.
-    pub fn read(&mut self, edges: &mut Edges) -> io::Result<bool> {
+    /// Takes waiting edges, oldest first; to be called when the line is readable.
+    pub fn read(&mut self, edges: &mut Edges) -> io::Result<()> {
         let mut raw: ArrayVec<RawEdge, BATCH> = ArrayVec::new();
-        let lost = match &mut self.watch {
+        match &mut self.watch {
             Watch::V1(watch) => watch.read(&mut raw)?,
             Watch::V2(watch) => watch.read(&mut raw)?,
         };
         let woke = (!self.has_kernel_stamps()).then(clock::now);
         edges.clear();
-        edges.extend(raw.into_iter().map(|RawEdge { high, stamp }| Edge {
+        edges.extend(raw.into_iter().map(|RawEdge { high, stamp, gap }| Edge {
             active: high != self.active_low,
             at: woke.unwrap_or(Instant::from_micros((stamp / 1_000) as i64)),
             order: stamp,
+            gap,
         }));
-        Ok(lost)
+        Ok(())
     }
 }
 

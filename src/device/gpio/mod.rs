@@ -6,7 +6,7 @@
 //! | | v2 ([`uapi_v2`]) | v1 ([`uapi_v1`]) |
 //! |---|---|---|
 //! | events the kernel keeps per line | 1,024, then the oldest are dropped | 16, then the newest are dropped |
-//! | lost events | seen by gaps in the line's own numbering | two edges alike in a row, or a full queue |
+//! | lost events | seen by gaps in the line's own numbering | a full queue may have lost some |
 //! | stamps | `CLOCK_MONOTONIC`, taken in the interrupt | the same from Linux 5.7 on; before, wall-clock, so that the time of waking up is taken instead |
 //! | bias | yes | from Linux 5.5 on |
 //!
@@ -14,6 +14,9 @@
 //! of another one out of its queue. The output lines of a chip are one request, held together.
 //! Levels here are electrical (high, low); [`edges`] and `lines` apply the polarity. The kernel's
 //! own debounce is never used: it stamps late by jiffies.
+//!
+//! With both versions the kernel stamps an edge in the interrupt, but looks at the level a little
+//! later. A line that has gone back meanwhile gives two edges alike, with nothing lost between.
 
 pub mod edges;
 mod uapi_v1;
@@ -425,6 +428,8 @@ struct RawEdge {
     high: bool,
     /// ns of the kernel's stamp.
     stamp: u64,
+    /// Edges before this one were lost, or may have been.
+    gap: bool,
 }
 
 fn list(mut names: Vec<String>) -> String {

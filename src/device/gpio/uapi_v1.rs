@@ -52,7 +52,8 @@ pub fn line_info(chip: &Chip, offset: u32) -> Result<LineInfo, String> {
 #[derive(Debug)]
 pub struct Watch {
     handle: LineEventHandle,
-    last: Option<bool>,
+    /// The queue was full when it was read last: what the kernel has dropped nobody can know.
+    was_full: bool,
     monotonic: bool,
 }
 
@@ -71,7 +72,7 @@ impl Watch {
             .map_err(|error| error.to_string())?;
         Ok(Watch {
             handle,
-            last: None,
+            was_full: false,
             monotonic,
         })
     }
@@ -86,25 +87,26 @@ impl Watch {
     }
 
     /// Takes what the kernel has, at most its whole queue; waits if it has nothing.
-    /// `true`: some were lost, or may have been.
-    pub fn read<const MAX: usize>(&mut self, edges: &mut ArrayVec<RawEdge, MAX>) -> io::Result<bool> {
+    pub fn read<const MAX: usize>(&mut self, edges: &mut ArrayVec<RawEdge, MAX>) -> io::Result<()> {
         const { assert!(MAX >= QUEUE) };
         let mut buffer = [0; QUEUE * EVENT_BYTES];
         let bytes = rustix::io::read(&self.handle, &mut buffer)?;
         let (events, _) = buffer[..bytes].as_chunks::<EVENT_BYTES>();
         let ahead = clock::now().as_micros() as u64 * 1_000 + AHEAD_MAX_NS;
-        // What a full queue has dropped nobody can know.
-        let mut lost = events.len() == QUEUE;
         for event in events {
             let [s0, s1, s2, s3, s4, s5, s6, s7, i0, i1, i2, i3, ..] = *event;
             let stamp = u64::from_ne_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
             let high = u32::from_ne_bytes([i0, i1, i2, i3]) == RISING;
-            lost |= self.last == Some(high);
-            self.last = Some(high);
             self.monotonic &= stamp < ahead;
-            edges.push(RawEdge { high, stamp });
+            edges.push(RawEdge {
+                high,
+                stamp,
+                gap: std::mem::take(&mut self.was_full),
+            });
         }
-        Ok(lost)
+        // This version drops the newest, so the gap is before the first edge to come.
+        self.was_full = events.len() == QUEUE;
+        Ok(())
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {

@@ -74,26 +74,26 @@ impl Watch {
         Ok(value == Value::Active)
     }
 
-    /// Takes what the kernel has, at most [`BATCH`]; waits if it has nothing. `true`: some were lost.
-    pub fn read(&mut self, edges: &mut ArrayVec<RawEdge, BATCH>) -> io::Result<bool> {
+    /// Takes what the kernel has, at most [`BATCH`]; waits if it has nothing.
+    pub fn read(&mut self, edges: &mut ArrayVec<RawEdge, BATCH>) -> io::Result<()> {
         let words = self
             .request
             .read_edge_events_into_slice(&mut self.buffer[..])
             .map_err(io::Error::other)?;
-        let mut lost = false;
         for event in self.buffer[..words].chunks_exact(EVENT_WORDS) {
             let event = self
                 .request
                 .edge_event_from_slice(event)
                 .map_err(io::Error::other)?;
-            lost |= event.line_seqno != self.next;
+            let gap = event.line_seqno != self.next;
             self.next = event.line_seqno.wrapping_add(1);
             edges.push(RawEdge {
                 high: event.kind == EdgeKind::Rising,
                 stamp: event.timestamp_ns,
+                gap,
             });
         }
-        Ok(lost)
+        Ok(())
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {

@@ -31,7 +31,7 @@ pub struct Encoder {
     source: Source,
     /// The last count told; `None` before the first.
     told: Option<i64>,
-    /// When the next sample may be told, or the counter is read.
+    /// When the next sample may be told, or the counter is read. In the past while nothing moves.
     next: Instant,
 }
 
@@ -167,6 +167,10 @@ impl Encoder {
         let (counts, at) = match &mut self.source {
             Source::None => {
                 self.next = Instant::MAX;
+                return Ok(turn);
+            }
+            Source::Lines { held, decoder, .. } if held.is_empty() && self.told == Some(decoder.count()) => {
+                // Nothing moves: the lines are waited for like others, and no sample is due.
                 return Ok(turn);
             }
             Source::Lines { decoder, held, at } => {
