@@ -26,6 +26,7 @@ mod status;
 mod summary;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// A reject station for conveyors: sees each part, judges it, removes it, proves that it left the belt.
@@ -123,6 +124,8 @@ fn start_log(level: &str) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for people at a terminal; a journal or a file would keep them as noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
 }
