@@ -18,7 +18,7 @@ test: setup      ## all tests (with ../shared when it is there)
 	$(CARGO) test --no-fail-fast
 
 test-kill: setup ## 200 kills (-9) of a running station at random instants; about five minutes
-	ELEK_RUN_KILLS=200 $(CARGO) test --test run_kill -- --nocapture
+	ELEK_RUN_KILLS=$${ELEK_RUN_KILLS:-200} $(CARGO) test --test run_kill -- --nocapture
 
 test-long: setup ## 20,000 simulated shifts and 2,000 kills; about half an hour
 	$(CARGO) run --quiet --bin elek -- simulate --seeds 20000 --traces target/traces

@@ -22,12 +22,12 @@ const TRIES: u32 = 3;
 pub enum CounterError {
     #[error("there is no counter {path}; this machine has {found}")]
     Missing { path: String, found: String },
-    #[error("counter {path}: {source}")]
-    Io { path: String, source: io::Error },
+    #[error("counter {path}: {cause}")]
+    Io { path: String, cause: io::Error },
     #[error(
-        "counter {path} is switched off and cannot be switched on: {source}. Allow writing to it (udev rule)"
+        "counter {path} is switched off and cannot be switched on: {cause}. Allow writing to it (udev rule)"
     )]
-    Disabled { path: String, source: io::Error },
+    Disabled { path: String, cause: io::Error },
     #[error("counter {path} says {found:?}, which is no count")]
     Nonsense { path: String, found: String },
 }
@@ -104,16 +104,16 @@ impl Counter {
                     .join(", "),
             },
         })?;
-        let error = |source| CounterError::Io {
+        let error = |cause| CounterError::Io {
             path: shown.clone(),
-            source,
+            cause,
         };
         // Not every driver can be switched off.
         let enable = folder.join("enable");
         if read(&enable).is_ok_and(|state| state == "0") {
-            std::fs::write(&enable, "1").map_err(|source| CounterError::Disabled {
+            std::fs::write(&enable, "1").map_err(|cause| CounterError::Disabled {
                 path: shown.clone(),
-                source,
+                cause,
             })?;
         }
         let file = folder.join("count");
@@ -160,7 +160,7 @@ impl Counter {
         let mut text = [0; 32];
         let bytes = rustix::io::pread(&self.count, &mut text, 0).map_err(|errno| CounterError::Io {
             path: self.path.clone(),
-            source: errno.into(),
+            cause: errno.into(),
         })?;
         let text = String::from_utf8_lossy(&text[..bytes]);
         text.trim().parse().map_err(|_| CounterError::Nonsense {

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The output process goes safe after 100 ms without one; five chances to be late.
 const HEARTBEAT: Micros = Micros::from_millis(20);
 /// How often people get a new snapshot.
-const PUBLISH: Micros = Micros::from_millis(100);
+const PUBLISH: Micros = crate::station::SHOWN_WITHIN;
 /// Wait before a lost output process is started again.
 const RESPAWN: Micros = Micros::from_millis(300);
 /// Frames the core may still ask for; the camera has as many buffers and two more.

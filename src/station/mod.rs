@@ -78,8 +78,8 @@ const HELD_UP: Micros = Micros::from_millis(5);
 /// A push-button bounces for some milliseconds and is held for more than this.
 const BUTTON_STABLE: Micros = Micros::from_millis(20);
 /// Who acknowledges by command has seen what was published, and that may be this old: an alarm
-/// raised since waits for the next acknowledge. The runtime publishes every 100 ms.
-const SHOWN_WITHIN: Micros = Micros::from_millis(100);
+/// raised since waits for the next acknowledge. The runtime publishes as often as that.
+pub const SHOWN_WITHIN: Micros = Micros::from_millis(100);
 /// After `Command::Stop` the core waits this long for the belt to carry the last
 /// parts out, and gives up when the belt has stood for that long. The service is to
 /// have ended within 5 s.

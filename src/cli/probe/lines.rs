@@ -222,7 +222,7 @@ mod tests {
             path: "/dev/gpiochip0".into(),
             inside: Err(GpioError::Open {
                 path: "/dev/gpiochip0".into(),
-                source: std::io::ErrorKind::PermissionDenied.into(),
+                cause: std::io::ErrorKind::PermissionDenied.into(),
             }),
         };
         let section = chips(&[denied], &kernel(6, 1));

@@ -63,8 +63,8 @@ pub enum GpioError {
     NoChip { wanted: String, found: String },
     #[error("{} chips are called {wanted}: name one by its path ({})", .paths.len(), Joined(.paths))]
     ManyChips { wanted: String, paths: Vec<String> },
-    #[error("{path} cannot be opened: {source}. {}", advice(.source))]
-    Open { path: String, source: io::Error },
+    #[error("{path} cannot be opened: {cause}. {}", advice(.cause))]
+    Open { path: String, cause: io::Error },
     #[error("chip {chip} has no line {wanted}; it has {found}")]
     NoLine {
         chip: String,
@@ -155,9 +155,9 @@ pub fn chips() -> Vec<(PathBuf, Result<ChipInfo, GpioError>)> {
 /// Opens a chip far enough to ask its name, which both versions of the interface answer alike.
 fn look_at(path: &Path) -> Result<(gpiocdev::Chip, ChipInfo), GpioError> {
     let shown = path.display().to_string();
-    let open = std::fs::File::open(path).map_err(|source| GpioError::Open {
+    let open = std::fs::File::open(path).map_err(|cause| GpioError::Open {
         path: shown.clone(),
-        source,
+        cause,
     });
     drop(open?);
     let kernel = |error: gpiocdev::Error| GpioError::Kernel {
