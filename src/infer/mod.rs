@@ -7,7 +7,7 @@
 //! | [`sandbox`] | first contact with a file from outside, in a child process |
 //! | [`graph`] | reads and checks the ONNX graph, counts its work |
 //! | [`engine`] | runs it: u8 RGB in, scores or probabilities out |
-//! | [`rounding`] | quantizes as ONNX says, where tract does not |
+//! | `rounding` | quantizes as ONNX says, where tract does not |
 //! | [`regions`] | probabilities to defect regions in mm² and mm |
 //! | [`inspector`] | frame to [`inspection::Inspection`]: classify, segment when needed |
 

@@ -3,7 +3,7 @@
 //! The kernel offers two interfaces (uAPI). v2 came with Linux 5.10; newer kernels may be built
 //! without v1. Which one is used is asked of the kernel when a chip is opened.
 //!
-//! | | v2 ([`uapi_v2`]) | v1 ([`uapi_v1`]) |
+//! | | v2 (`uapi_v2`) | v1 (`uapi_v1`) |
 //! |---|---|---|
 //! | events the kernel keeps per line | 1,024, then the oldest are dropped | 16, then the newest are dropped |
 //! | lost events | seen by gaps in the line's own numbering | a full queue may have lost some |

@@ -30,7 +30,7 @@ pub struct WorldOptions {
     pub picture: (u32, u32),
     /// No more parts are laid after this many.
     pub parts_max: Option<u64>,
-    /// Keep a list of [`TruthNote`]s for the checks.
+    /// Keep a list of [`TruthNote`](crate::simulate::part::TruthNote)s for the checks.
     pub keep_notes: bool,
 }
 
