@@ -86,16 +86,28 @@ impl GpioSim {
     }
 
     pub fn pull(&self, name: &str, pull: Pull) {
+        assert!(self.try_pull(name, pull), "line {name} cannot be pulled");
+    }
+
+    /// `false` when the chip is not plugged in.
+    pub fn try_pull(&self, name: &str, pull: Pull) -> bool {
         let word = match pull {
             Pull::Up => "pull-up",
             Pull::Down => "pull-down",
         };
-        write(&self.line(name).join("pull"), word);
+        std::fs::write(self.line(name).join("pull"), word).is_ok()
     }
 
     /// The electrical level: high or low.
     pub fn level(&self, name: &str) -> bool {
-        read(&self.line(name).join("value")) == "1"
+        self.try_level(name)
+            .unwrap_or_else(|| panic!("line {name} cannot be read"))
+    }
+
+    /// `None` when the chip is not plugged in.
+    pub fn try_level(&self, name: &str) -> Option<bool> {
+        let value = std::fs::read_to_string(self.line(name).join("value")).ok()?;
+        Some(value.trim() == "1")
     }
 
     /// Configfs folders go from the inside out.

@@ -2,6 +2,9 @@
 #![allow(dead_code)] // each test file uses its part of it
 
 pub mod gpio_sim;
+pub mod line;
+pub mod station;
+pub mod vivid;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
