@@ -48,8 +48,9 @@ const COUNTS_PER_MM: f64 = 4.0;
 const FALL: Duration = Duration::from_millis(300);
 const COVER: Duration = Duration::from_millis(80);
 const TURN: Duration = Duration::from_millis(4);
-/// A belt does not jump because the guest was held up.
-const TURN_MAX: f64 = 0.02;
+/// A belt does not jump because the guest was held up; and gpio-sim takes two edges of a line that come
+/// at once for one, so a turn moves it by less than a count.
+const TURN_MAX: f64 = 0.9 / (SPEED * COUNTS_PER_MM);
 
 /// A part and what became of it.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,14 @@ pub struct Part {
     pub blown: bool,
     /// It reached the passed eye.
     pub passed: bool,
+    /// A person took it away.
+    pub taken: bool,
+}
+
+impl Part {
+    pub fn on_belt(&self) -> bool {
+        !self.blown && !self.taken
+    }
 }
 
 /// The reject was on from here to there, in belt positions.
@@ -85,8 +94,7 @@ pub struct World {
     falls: VecDeque<Instant>,
     counts: i64,
     chute: bool,
-    /// A line that shows this whatever happens.
-    pub stuck: HashMap<&'static str, bool>,
+    stuck: HashMap<&'static str, bool>,
     /// What the lines show; emptied, all are set anew.
     shown: HashMap<&'static str, bool>,
     acknowledge: bool,
@@ -95,8 +103,8 @@ pub struct World {
 /// The running line.
 pub struct Line {
     world: Arc<Mutex<World>>,
-    pub inputs: Arc<Mutex<GpioSim>>,
-    pub outputs: Arc<Mutex<GpioSim>>,
+    inputs: Arc<Mutex<GpioSim>>,
+    outputs: Arc<Mutex<GpioSim>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -145,9 +153,35 @@ impl Line {
         lock(&self.world)
     }
 
+    pub fn inputs(&self) -> MutexGuard<'_, GpioSim> {
+        lock(&self.inputs)
+    }
+
+    pub fn outputs(&self) -> MutexGuard<'_, GpioSim> {
+        lock(&self.outputs)
+    }
+
+    /// A person takes every part off the belt.
+    pub fn clear(&self) {
+        let mut world = self.world();
+        world.waiting.clear();
+        for part in &mut world.parts {
+            part.taken = true;
+        }
+    }
+
     /// Puts parts on the belt, a letter each: g is good, b is bad.
     pub fn feed(&self, parts: &str) {
         self.world().waiting.extend(parts.chars().map(|part| part == 'b'));
+    }
+
+    /// A line that shows this whatever happens; `None` ends it.
+    pub fn stick(&self, name: &'static str, level: Option<bool>) {
+        let stuck = &mut self.world().stuck;
+        match level {
+            Some(level) => stuck.insert(name, level),
+            None => stuck.remove(name),
+        };
     }
 
     /// Presses or releases the button.
@@ -166,7 +200,7 @@ impl Line {
         move || {
             let world = lock(&world);
             let here = world.position;
-            let on_belt = world.parts.iter().filter(|part| !part.blown);
+            let on_belt = world.parts.iter().filter(|part| part.on_belt());
             let side = (PART / MM_PER_PX) as i64;
             on_belt
                 .map(|part| {
@@ -198,7 +232,7 @@ impl Drop for Line {
 impl World {
     /// Nothing waits to be put on the belt, and what was put on it has left it.
     pub fn is_empty(&self) -> bool {
-        let left = |part: &Part| part.blown || self.position - part.start > PASSED + PART;
+        let left = |part: &Part| !part.on_belt() || self.position - part.start > PASSED + PART;
         self.waiting.is_empty() && self.parts.iter().all(left)
     }
 
@@ -242,10 +276,11 @@ impl World {
                 start,
                 blown: false,
                 passed: false,
+                taken: false,
             });
         }
         let (here, reject) = (self.position, self.reject);
-        for part in self.parts.iter_mut().filter(|part| !part.blown) {
+        for part in self.parts.iter_mut().filter(|part| part.on_belt()) {
             let lead = here - part.start;
             if reject && lead >= REJECT && lead - PART <= REJECT {
                 part.blown = true;
@@ -261,7 +296,7 @@ impl World {
 
     fn show(&mut self, inputs: &GpioSim) {
         let covers = |at: f64, part: &Part| (0.0..PART).contains(&(self.position - part.start - at));
-        let on_belt = || self.parts.iter().filter(|part| !part.blown);
+        let on_belt = || self.parts.iter().filter(|part| part.on_belt());
         let trigger = on_belt().any(|part| covers(0.0, part));
         let passed = on_belt().any(|part| covers(PASSED, part));
         let levels = [

@@ -1,6 +1,7 @@
 //! What the tests in the virtual machine share: its simulated hardware, and a station to run on it.
 #![allow(dead_code)] // each test file uses its part of it
 
+pub mod faults;
 pub mod gpio_sim;
 pub mod line;
 pub mod station;

@@ -1,6 +1,7 @@
 //! A whole station on simulated hardware: both processes as a box runs them, camera, lines, parts.
 
-use super::line::Line;
+use super::gpio_sim::Pull;
+use super::line::{Line, OUTPUT_LINES};
 use super::vivid::{Projector, Vivid};
 use super::{ELEK, PATIENCE, fixture, wait_until};
 use elek::control::Client;
@@ -16,6 +17,7 @@ use std::time::Instant;
 /// failed has shown what the processes said.
 pub struct Station {
     pub folder: tempfile::TempDir,
+    record: PathBuf,
     run: Option<Child>,
     outputs: Option<Child>,
     pub projector: Option<Projector>,
@@ -30,8 +32,10 @@ impl Station {
         let line = Line::start();
         let vivid = Vivid::new();
         let projector = Some(Projector::start(&vivid.output, line.scene()));
+        let record = folder.path().join("record");
         let station = Station {
             folder,
+            record,
             run: None,
             outputs: None,
             projector,
@@ -39,15 +43,15 @@ impl Station {
             line,
         };
         let model = std::fs::read(fixture("colour.onnx")).expect("the fixture is there");
-        let text = include_str!("station.toml")
-            .replace("FOLDER", &station.folder.path().display().to_string())
+        let text = edit(include_str!("station.toml").to_owned())
+            .replace("RECORD", &station.record.display().to_string())
             .replace("DEVICE", &station.vivid.capture.display().to_string())
             .replace("MODELS", &fixture("").display().to_string())
             .replace(
                 "SHA",
                 &elek::infer::manifest::hex(&elek::infer::manifest::sha256(&model)),
             );
-        std::fs::write(station.config(), edit(text)).expect("the configuration can be written");
+        std::fs::write(station.config(), text).expect("the configuration can be written");
         station
     }
 
@@ -72,8 +76,8 @@ impl Station {
         self.folder.path().join("outputs.sock")
     }
 
-    pub fn record(&self) -> PathBuf {
-        self.folder.path().join("record")
+    pub fn record(&self) -> &Path {
+        &self.record
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -103,18 +107,23 @@ impl Station {
         wait_until("the socket of the output process", || socket.exists());
     }
 
-    /// Starts the station and waits until it wants to be acknowledged.
-    pub fn start_run(&mut self) {
+    /// Starts the station, whatever becomes of it.
+    pub fn start_run_in_any_state(&mut self) {
         let (config, socket) = (text(&self.config()), text(&self.socket()));
         let child = self.spawn("run", &["run", "--config", &config, "--outputs", &socket]);
         self.run = Some(child);
+    }
+
+    /// Starts the station and waits until it wants to be acknowledged.
+    pub fn start_run(&mut self) {
+        self.start_run_in_any_state();
         self.wait_for("the station to wait for a person", |status| {
             status.state != State::Running && !status.has(AlarmKind::CameraLost)
         });
     }
 
     pub fn status(&self) -> Option<Status> {
-        Client::find(Some(&self.record()))
+        Client::find(Some(&self.record))
             .and_then(|client| client.status())
             .ok()
     }
@@ -169,6 +178,106 @@ impl Station {
         self.wait_for("the fate of every part", |status| {
             status.counts.seen >= seen && status.counts.in_flight == 0
         })
+    }
+
+    /// The camera is there, and the test draws for it.
+    pub fn project(&mut self) {
+        self.projector = Some(Projector::start(&self.vivid.output, self.line.scene()));
+    }
+
+    /// Where a person sees it: the belt may not run, nothing is blown, the lamp is on.
+    pub fn wait_safe(&self) {
+        wait_until("the outputs to be safe", || {
+            let world = self.line.world();
+            !world.permit && !world.reject && world.beacon
+        });
+    }
+
+    /// From now on a line that nobody drives lets the belt run, blows, and lights no lamp.
+    pub fn unsafe_pulls(&self) {
+        for name in OUTPUT_LINES {
+            self.line.outputs().pull(name, Pull::to(name != "BEACON"));
+        }
+    }
+
+    /// A person does what the display says until the belt runs and is empty: takes the parts away
+    /// where it says so, acknowledges, and does it again should the belt stop once more.
+    pub fn recover(&mut self) {
+        for _ in 0..6 {
+            let advice = |status: Status| status.alarms.into_iter().map(|alarm| alarm.advice);
+            let clear = |advice: String| advice.contains("lear the belt") || advice.contains("every part");
+            if self.status().into_iter().flat_map(advice).any(clear) {
+                self.line.clear();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            self.acknowledge();
+            let line = &self.line;
+            let empty = |status: &Status| status.counts.in_flight == 0 && line.world().is_empty();
+            let stopped = |status: &Status| status.state != State::Running;
+            let until = Instant::now() + PATIENCE;
+            while Instant::now() < until {
+                match self.status() {
+                    Some(status) if stopped(&status) => break,
+                    Some(status) if empty(&status) => return,
+                    _ => std::thread::sleep(std::time::Duration::from_millis(20)),
+                }
+            }
+        }
+        panic!("it does not come back; the last status: {:#?}", self.status());
+    }
+
+    /// These parts go where they belong.
+    pub fn sorts(&mut self, parts: &str) {
+        let before = self.line.world().parts.len();
+        self.line.feed(parts);
+        self.wait_through();
+        let world = self.line.world();
+        assert_eq!(world.parts.len(), before + parts.len());
+        for (index, part) in world.parts.iter().enumerate().skip(before) {
+            assert_eq!(part.blown, part.bad, "part {index} is {part:?}");
+            assert_eq!(part.passed, !part.bad, "part {index} is {part:?}");
+        }
+    }
+
+    /// Every part that crossed the photo-eye is in the account, once.
+    pub fn assert_nothing_lost(&mut self) {
+        let crossed = self.line.world().parts.len() as u64;
+        let counts = self.wait_through().counts;
+        assert_eq!(counts.seen, crossed, "{counts:?}");
+        assert!(counts.balances(), "{counts:?}");
+        // Whatever happened, no bad part went on to the customer.
+        let world = self.line.world();
+        assert!(
+            !world.parts.iter().any(|part| part.bad && part.passed),
+            "{:#?}",
+            world.parts
+        );
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.run
+            .as_mut()
+            .is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The record is elsewhere than in the station's folder.
+    pub fn record_is(&mut self, folder: &Path) {
+        self.record = folder.to_owned();
+    }
+
+    /// Waits for a line of the system's journal that contains this.
+    pub fn wait_journal(&self, words: &str) -> String {
+        let mut found = None;
+        wait_until(words, || {
+            let log = super::run("journalctl", &["--no-pager", "-o", "cat", "-b"]);
+            found = log
+                .lines()
+                .rev()
+                .find(|line| line.contains(words))
+                .map(str::to_owned);
+            found.is_some()
+        });
+        found.unwrap_or_default()
     }
 
     pub fn run_id(&self) -> Pid {

@@ -1,12 +1,13 @@
 //! A camera that shows what a test draws: the driver vivid with its loop from output to capture.
 //!
 //! Frames are written to the output device at 1280 × 720 and come out of the capture device at a
-//! quarter of that in each direction, at 14.75 frames per second: the slowest timing that the driver
-//! takes, because the guest is slow.
+//! quarter of that in each direction, 24 times per second; slowly, because the guest is slow.
 
 use super::{modprobe, read, unload, wait_until, write};
+use memmap2::{MmapMut, MmapOptions};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +19,6 @@ const WIDTH: usize = 1280;
 const HEIGHT: usize = 720;
 /// How much larger a drawn picture is than a captured one.
 pub const SCALE: usize = 4;
-/// What the capture device offers, for the configuration.
-pub const FPS: f64 = 14.75;
 
 /// Controls of the capture device, by their numbers in the driver.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +62,8 @@ impl Vivid {
     /// Joins output and capture; both begin unjoined after a load or a bind.
     fn connect(&self) {
         let (capture, output) = (open(&self.capture), open(&self.output));
-        for device in [&output, &capture] {
-            set_timings(device).expect("vivid takes the timings");
+        for (device, timings) in [(&output, OUTPUT), (&capture, CAPTURE)] {
+            set_timings(device, &timings).expect("vivid takes the timings");
         }
         self.set(Control::OsdTextMode, 2);
         self.set(Control::TimestampSource, 1);
@@ -144,23 +143,48 @@ fn set_control(file: &File, control: Control, value: i32) -> io::Result<()> {
     ioctl(file, request(28, 8), &mut [control as u32, value as u32])
 }
 
-/// `struct v4l2_dv_timings`, reckoned by the CVT formula for 15 frames per second.
-fn set_timings(file: &File) -> io::Result<()> {
-    const VSYNC_POSITIVE: u32 = 1;
-    const CVT: u32 = 4;
+/// What of a video signal's timing differs here: pixels per second, front porch, sync and back porch
+/// along a row and along a picture, polarities, and the standard they are from.
+struct Timings {
+    pixels_per_s: u32,
+    row: [u32; 3],
+    picture: [u32; 3],
+    polarities: u32,
+    standard: u32,
+}
+
+/// The capture device takes timings from its list only; of 1280 × 720 this is the slowest.
+const CAPTURE: Timings = Timings {
+    pixels_per_s: 59_400_000,
+    row: [1760, 40, 220],
+    picture: [5, 5, 20],
+    polarities: 3,
+    standard: 1,
+};
+/// The output takes whatever the CVT formula gives; of 15 frames per second it makes 14.75.
+const OUTPUT: Timings = Timings {
+    pixels_per_s: 17_250_000,
+    row: [32, 128, 160],
+    picture: [3, 5, 3],
+    polarities: 1,
+    standard: 4,
+};
+
+/// Writes a `struct v4l2_dv_timings`.
+fn set_timings(file: &File, timings: &Timings) -> io::Result<()> {
     let mut words = [0; 33];
-    let (front, sync, back) = ([32, 3], [128, 5], [160, 3]);
-    words[1..5].copy_from_slice(&[WIDTH as u32, HEIGHT as u32, 0, VSYNC_POSITIVE]);
-    words[5] = 17_250_000; // pixels per second
-    words[7..13].copy_from_slice(&[front[0], sync[0], back[0], front[1], sync[1], back[1]]);
-    words[16] = CVT;
+    words[1..5].copy_from_slice(&[WIDTH as u32, HEIGHT as u32, 0, timings.polarities]);
+    words[5] = timings.pixels_per_s;
+    for n in 0..3 {
+        words[7 + n] = timings.row[n];
+        words[10 + n] = timings.picture[n];
+    }
+    words[16] = timings.standard;
     ioctl(file, request(87, 132), &mut words)
 }
 
 /// `struct v4l2_format` of the output: YUYV, progressive.
 fn set_output_format(file: &File) -> io::Result<()> {
-    const VIDEO_OUTPUT: u32 = 2;
-    const PROGRESSIVE: u32 = 1;
     let mut words = [0; 52];
     words[0] = VIDEO_OUTPUT;
     let yuyv = u32::from_le_bytes(*b"YUYV");
@@ -184,7 +208,7 @@ pub const GREEN: Colour = Colour([145, 54, 145, 34]);
 pub const RED: Colour = Colour([82, 90, 82, 240]);
 
 /// A square in the captured picture, in its pixels; may lie partly outside along x.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Square {
     pub left: i64,
     pub top: i64,
@@ -192,40 +216,26 @@ pub struct Square {
     pub colour: Colour,
 }
 
-/// Writes pictures without end, because the loop shows noise when it has none.
+/// Shows pictures without end, because the loop shows noise when it has none.
 pub struct Projector {
     stop: Arc<AtomicBool>,
-    written: Arc<AtomicU64>,
+    shown: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Projector {
     /// `scene` says what is to be seen now.
     pub fn start(output: &Path, scene: impl Fn() -> Vec<Square> + Send + 'static) -> Projector {
-        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (output, stopped, count) = (output.to_owned(), Arc::clone(&stop), Arc::clone(&written));
+        let (stop, shown) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (output, stopped, count) = (output.to_owned(), Arc::clone(&stop), Arc::clone(&shown));
         let run = move || {
-            let mut picture = Vec::new();
-            let mut device: Option<File> = None;
             while !stopped.load(Ordering::Relaxed) {
-                draw(&mut picture, &scene());
                 // The device goes away and comes back when the camera is unplugged.
-                let shown = match &mut device {
-                    Some(file) => file.write_all(&picture),
-                    None => OpenOptions::new()
-                        .write(true)
-                        .read(true)
-                        .open(&output)
-                        .and_then(|file| {
-                            set_output_format(&file)?;
-                            device = Some(file);
-                            Ok(())
-                        }),
+                let Ok(mut screen) = Screen::open(&output) else {
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
                 };
-                if shown.is_err() {
-                    device = None;
-                    std::thread::sleep(Duration::from_millis(20));
-                } else {
+                while !stopped.load(Ordering::Relaxed) && screen.show(&scene()).is_ok() {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -233,15 +243,13 @@ impl Projector {
         let thread = std::thread::Builder::new().name("projector".into()).spawn(run);
         let projector = Projector {
             stop,
-            written,
+            shown,
             thread: Some(thread.expect("a thread can be started")),
         };
-        wait_until("the first pictures", || projector.written() > 5);
+        wait_until("the first pictures", || {
+            projector.shown.load(Ordering::Relaxed) > 5
+        });
         projector
-    }
-
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
     }
 }
 
@@ -254,23 +262,102 @@ impl Drop for Projector {
     }
 }
 
-/// Paints the belt and the squares on it.
-fn draw(picture: &mut Vec<u8>, squares: &[Square]) {
-    picture.resize(WIDTH * HEIGHT * 2, 0);
-    for pixels in picture.chunks_exact_mut(4) {
-        pixels.copy_from_slice(&BELT.0);
-    }
-    let scale = SCALE as i64;
-    for square in squares {
-        let clip = |at: i64, most: usize| (at * scale).clamp(0, most as i64) as usize;
-        // A pixel pair shares its colour, so columns are even.
-        let (left, right) = (clip(square.left, WIDTH), clip(square.left + square.side, WIDTH));
-        let (top, bottom) = (clip(square.top, HEIGHT), clip(square.top + square.side, HEIGHT));
-        for y in top..bottom {
-            let row = &mut picture[(y * WIDTH + left) * 2..(y * WIDTH + right) * 2];
-            for pixels in row.chunks_exact_mut(4) {
-                pixels.copy_from_slice(&square.colour.0);
-            }
+/// The output device with its mapped buffers. Only what changes in a picture is drawn: the guest is slow.
+struct Screen {
+    file: File,
+    buffers: Vec<(MmapMut, Vec<Square>)>,
+    /// Buffers from here on were never shown.
+    fresh: usize,
+}
+
+/// One is shown, one waits, one is drawn.
+const BUFFERS: u32 = 3;
+const VIDEO_OUTPUT: u32 = 2;
+const MMAP: u32 = 1;
+const PROGRESSIVE: u32 = 1;
+
+/// `struct v4l2_buffer`
+fn buffer(index: usize) -> [u32; 22] {
+    let mut words = [0; 22];
+    words[0] = index as u32;
+    words[1] = VIDEO_OUTPUT;
+    words[2] = (WIDTH * HEIGHT * 2) as u32;
+    words[4] = PROGRESSIVE;
+    words[15] = MMAP;
+    words
+}
+
+impl Screen {
+    fn open(path: &Path) -> io::Result<Screen> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        set_output_format(&file)?;
+        ioctl(&file, request(8, 20), &mut [BUFFERS, VIDEO_OUTPUT, MMAP, 0, 0])?;
+        let mut buffers = Vec::new();
+        for index in 0..BUFFERS as usize {
+            let mut words = buffer(index);
+            ioctl(&file, request(9, 88), &mut words)?;
+            let mut options = MmapOptions::new();
+            options.offset(u64::from(words[16])).len(words[18] as usize);
+            // SAFETY: the driver's memory; nobody but this test and the driver uses it.
+            let mut map = unsafe { options.map_mut(&file)? };
+            fill(&mut map, 0..WIDTH, 0..HEIGHT, BELT);
+            buffers.push((map, Vec::new()));
         }
+        Ok(Screen {
+            file,
+            buffers,
+            fresh: 0,
+        })
+    }
+
+    /// Draws the next picture and hands it over; waits until there is room for one.
+    fn show(&mut self, scene: &[Square]) -> io::Result<()> {
+        let index = if self.fresh < self.buffers.len() {
+            self.fresh += 1;
+            self.fresh - 1
+        } else {
+            let mut words = buffer(0);
+            ioctl(&self.file, request(17, 88), &mut words)?;
+            words[0] as usize
+        };
+        let (map, before) = &mut self.buffers[index];
+        if before != scene {
+            for square in &*before {
+                square.draw(map, BELT);
+            }
+            for square in scene {
+                square.draw(map, square.colour);
+            }
+            *before = scene.to_vec();
+        }
+        ioctl(&self.file, request(15, 88), &mut buffer(index))?;
+        if index + 1 == self.buffers.len() && self.fresh == self.buffers.len() {
+            // Streams already, except the first time; then this changes nothing.
+            ioctl(&self.file, stream_on(), &mut [VIDEO_OUTPUT])?;
+        }
+        Ok(())
+    }
+}
+
+/// `VIDIOC_STREAMON`, which only writes.
+const fn stream_on() -> u64 {
+    1 << 30 | 4 << 16 | (b'V' as u64) << 8 | 18
+}
+
+impl Square {
+    fn draw(&self, picture: &mut [u8], colour: Colour) {
+        let clip = |at: i64, most: usize| (at * SCALE as i64).clamp(0, most as i64) as usize;
+        let across = clip(self.left, WIDTH)..clip(self.left + self.side, WIDTH);
+        let down = clip(self.top, HEIGHT)..clip(self.top + self.side, HEIGHT);
+        fill(picture, across, down, colour);
+    }
+}
+
+/// Two pixels share their colour, so columns are even.
+fn fill(picture: &mut [u8], across: Range<usize>, down: Range<usize>, colour: Colour) {
+    let row: Vec<u8> = colour.0.iter().copied().cycle().take(across.len() * 2).collect();
+    for y in down {
+        let at = (y * WIDTH + across.start) * 2;
+        picture[at..at + row.len()].copy_from_slice(&row);
     }
 }

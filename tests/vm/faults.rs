@@ -1,0 +1,144 @@
+//! Things that go wrong, from outside the process under test.
+
+use super::{run, write};
+use rustix::process::Pid;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Takes a line as another program would; dropped, it is free again.
+pub fn hold(chip: &Path, name: &str) -> gpiocdev::Request {
+    let found = gpiocdev::Chip::from_path(chip).expect("the chip can be opened");
+    let offset = found.find_line_info(name).expect("the chip has this line").offset;
+    let mut request = gpiocdev::Request::builder();
+    request
+        .on_chip(chip)
+        .with_consumer("somebody")
+        .with_line(offset)
+        .as_input();
+    request.request().expect("the line is free")
+}
+
+/// Steps the wall clock by hours, forward or back.
+pub fn step_wall_clock(hours: i64) {
+    let mut now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec += hours * 3600;
+    let time = libc::timespec {
+        tv_sec: now.tv_sec,
+        tv_nsec: now.tv_nsec,
+    };
+    // SAFETY: `time` is a valid timespec that outlives the call.
+    let result = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &time) };
+    assert_eq!(result, 0, "the clock cannot be set");
+}
+
+/// Lets a process have less memory than it already has.
+pub fn starve(process: Pid) {
+    let root = Path::new("/sys/fs/cgroup");
+    write(&root.join("cgroup.subtree_control"), "+memory");
+    let group = root.join("starved");
+    fs::create_dir_all(&group).expect("a group can be made");
+    write(&group.join("cgroup.procs"), &process.as_raw_nonzero().to_string());
+    // What it already has stays charged to the group it came from; what it allocates or touches
+    // from now on is too much. Swap there is none.
+    write(&group.join("memory.max"), "16384");
+}
+
+/// A small file system of its own, to be filled up.
+pub struct Fill {
+    folder: PathBuf,
+}
+
+impl Fill {
+    pub fn new(size: &str) -> Fill {
+        let folder = std::env::temp_dir().join("elek-small-disk");
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        let options = format!("size={size}");
+        run(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                &options,
+                "small",
+                &folder.display().to_string(),
+            ],
+        );
+        Fill { folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("ballast")
+    }
+
+    /// To the last byte.
+    pub fn fill(&self) {
+        let mut file = File::create(self.file()).expect("a file can be made");
+        for size in [65_536, 4_096, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    pub fn empty(&self) {
+        fs::remove_file(self.file()).expect("the ballast can be removed");
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.folder)
+            .status();
+    }
+}
+
+/// One thread of another process, stopped by a debugger; dropped, it goes on.
+pub struct Frozen {
+    thread: libc::pid_t,
+}
+
+impl Frozen {
+    pub fn new(process: Pid, name: &str) -> Frozen {
+        let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
+        let tasks = fs::read_dir(&tasks).expect("the process lives").flatten();
+        let named = tasks
+            .map(|task| task.path())
+            .find(|task| super::read(&task.join("comm")) == name);
+        let thread = named.unwrap_or_else(|| panic!("there is no thread {name}"));
+        let thread = thread
+            .file_name()
+            .and_then(|id| id.to_str())
+            .and_then(|id| id.parse().ok());
+        let thread: libc::pid_t = thread.expect("threads are named by numbers");
+        let call = |request, what: &str| {
+            // SAFETY: these requests take no memory of ours.
+            let result = unsafe { libc::ptrace(request, thread, 0, 0) };
+            assert_eq!(
+                result,
+                0,
+                "cannot {what} {name}: {}",
+                std::io::Error::last_os_error()
+            );
+        };
+        call(libc::PTRACE_SEIZE, "watch");
+        call(libc::PTRACE_INTERRUPT, "stop");
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        let waited = unsafe { libc::waitpid(thread, &mut status, libc::__WALL) };
+        assert_eq!(waited, thread, "{name} does not stop");
+        Frozen { thread }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: detaching takes no memory of ours; should the thread be gone, it fails.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.thread, 0, 0) };
+    }
+}
