@@ -7,7 +7,7 @@
 # nothing in it is late because of something outside.
 #
 # ELEK_VM_DISK=1     a Debian with systemd from a disk image instead of busybox (changes are dropped)
-# ELEK_VM_SECONDS=N  give up after N seconds (900)
+# ELEK_VM_SECONDS=N  give up after N seconds (1800)
 # ELEK_VM_KEEP=1     keep the console's file and say where
 # ELEK_VM_CACHE=FOLDER  where the guests are kept (target/vm)
 set -euo pipefail
@@ -35,7 +35,7 @@ fi
 code=0
 # The output goes through a pipe of its own: qemu would empty a log file that it opens, and makes
 # what it writes to non-blocking, which must not happen to a terminal that others write to as well.
-timeout -k 5 "${ELEK_VM_SECONDS:-900}" qemu-system-x86_64 -M q35 -accel tcg,thread=single -icount shift=1,sleep=off \
+timeout -k 5 "${ELEK_VM_SECONDS:-1800}" qemu-system-x86_64 -M q35 -accel tcg,thread=single -icount shift=1,sleep=off \
     -rtc clock=vm -cpu max -m 1536 \
     -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$guest/vmlinuz" -initrd "$work/initrd" -append "$append" \
@@ -46,7 +46,7 @@ timeout -k 5 "${ELEK_VM_SECONDS:-900}" qemu-system-x86_64 -M q35 -accel tcg,thre
 
 result=$(tr -d '\r\n' <"$work/result")
 if [ -z "$result" ]; then
-    [ $code = 124 ] && say "the guest was not done within ${ELEK_VM_SECONDS:-900} s"
+    [ $code = 124 ] && say "the guest was not done within ${ELEK_VM_SECONDS:-1800} s"
     say "the guest gave no result (qemu ended with $code); the end of its console:"
     tail -n 40 "$work/console" >&2
     exit 125

@@ -9,8 +9,9 @@
 # Such a test is marked #[ignore = "needs the virtual machine: make test-vm"]. Inside, it is root,
 # has busybox (modprobe, mount, …), /sys/kernel/config and debugfs, and finds by their usual paths
 # (CARGO_BIN_EXE_elek, CARGO_MANIFEST_DIR) the binary, tests/fixtures, tests/data and systemd/.
-# Tests run one after the other. Files named vm_service*.rs run under a Debian with systemd.
-# Make the assertions about what happens and in which order; a guest is slow and has no clock to trust.
+# Tests of a file run one after the other; files side by side, as many as there are processors. Files
+# named vm_service*.rs run under a Debian with systemd. Assert what happens and in which order: a guest
+# is a slow machine, and its clock is its own (see run.sh).
 #
 # The binary is the one that is shipped: `cargo build --release` is run first and its sha256 printed.
 # ELEK_BIN=FILE takes another one instead, such as target/debug/elek while developing.
@@ -83,17 +84,37 @@ pack() {
     } >"$inside/run.sh"
 }
 
+# guest NAME : packs a test, boots it, and leaves what it said, its seconds and its exit code
+guest() {
+    local started=$SECONDS code=0 disk=
+    case $1 in vm_service*) disk=1 ;; esac
+    pack "$(cat "$work/$1.binary")" "$work/$1"
+    # Of a single one it is seen as it comes.
+    if [ ${#tests[@]} = 1 ]; then
+        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 || code=$?
+    else
+        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" >"$work/$1.log" 2>&1 || code=$?
+    fi
+    rm -rf "${work:?}/$1"
+    echo "$code $((SECONDS - started))" >"$work/$1.result"
+}
+
+for test in "${tests[@]}"; do build "$test" >"$work/$test.binary"; done
+# A guest keeps one processor busy.
+jobs=$(nproc)
+for test in "${tests[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+    say "$test, in a guest"
+    guest "$test" &
+done
+wait
+
 summary=() failed=0
 for test in "${tests[@]}"; do
-    binary=$(build "$test")
-    pack "$binary" "$work/payload"
-    disk=
-    case $test in vm_service*) disk=1 ;; esac
-    say "$test, in a guest"
-    started=$SECONDS code=0
-    ELEK_VM_DISK=$disk "$here/run.sh" "$work/payload" || code=$?
-    if [ $code = 0 ]; then words=passed; else words="FAILED ($code)" failed=1; fi
-    summary+=("$test: $words, $((SECONDS - started)) s")
+    [ ${#tests[@]} = 1 ] || { echo "--- $test" && cat "$work/$test.log"; }
+    read -r code seconds <"$work/$test.result"
+    if [ "$code" = 0 ]; then words=passed; else words="FAILED ($code)" failed=1; fi
+    summary+=("$test: $words, $seconds s")
 done
 printf 'vm: %s\n' "${summary[@]}" >&2
 exit $failed

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The binary under test: in the guest, the one that is shipped.
 pub const ELEK: &str = env!("CARGO_BIN_EXE_elek");
 
-/// For what must come in the end. The guest is 20 to 50 times slower than a machine of its own.
+/// For what must come in the end, by the guest's clock.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn fixture(name: &str) -> PathBuf {
