@@ -183,7 +183,11 @@ fn camera_stamps_wrap() {
         station,
         AlarmKind::CameraLost,
         // Stamps of another age cannot be believed, and a picture without a stamp shows nobody.
-        |station| station.vivid.set(Control::WrapTimestamp, 1),
+        |station| {
+            station.vivid.set(Control::WrapTimestamp, 1);
+            // The driver looks at this when streaming starts.
+            station.vivid.press(Control::StreamingError);
+        },
         |station| station.vivid.set(Control::WrapTimestamp, 0),
     );
 }
@@ -361,8 +365,7 @@ fn out_of_memory() {
     let mut station = in_the_middle_of_a_part();
     station.unsafe_pulls();
     let run = station.run_id();
-    // The kernel kills what needs more than it may have.
-    faults::starve(run);
+    faults::out_of_memory(run);
     station.run_ended();
     station.wait_safe();
     station.start_run();

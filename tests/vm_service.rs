@@ -5,6 +5,7 @@ mod vm;
 
 use elek::station::event::AlarmKind;
 use elek::status::State;
+use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -41,13 +42,15 @@ fn installed() -> Station {
     station
 }
 
-fn started() -> Station {
+/// The services are stopped before the hardware goes, whatever happens.
+fn started() -> (Station, Services) {
     let mut station = installed();
+    let services = Services;
     run("systemctl", &["start", "elek.service"]);
     station.wait_for("the station to see pictures", |status| {
         !status.has(AlarmKind::CameraLost)
     });
-    station
+    (station, services)
 }
 
 /// Shows the journal when a test fails, and leaves no service behind.
@@ -103,8 +106,7 @@ fn the_units_leave_little_to_attack() {
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
 fn it_runs_as_its_own_user_sorts_reloads_and_stops() {
-    let _services = Services;
-    let mut station = started();
+    let (mut station, _services) = started();
     for unit in UNITS {
         assert_eq!(property(unit, "ActiveState"), "active", "{unit}");
         let process = Path::new("/proc").join(main_process(unit));
@@ -139,10 +141,15 @@ fn it_runs_as_its_own_user_sorts_reloads_and_stops() {
     );
 }
 
+fn freeze(process: &str) {
+    let id = process.parse().ok().and_then(Pid::from_raw);
+    kill_process(id.expect("the service runs"), Signal::STOP).expect("the service runs");
+}
+
 /// Stops a process as a hang would, and waits until its watchdog has started it anew.
 fn hangs(station: &mut Station, unit: &str) {
     let before = main_process(unit);
-    run("kill", &["-STOP", &before]);
+    freeze(&before);
     station.wait_safe();
     wait_until("the watchdog to start it anew", || {
         let now = main_process(unit);
@@ -155,8 +162,7 @@ fn hangs(station: &mut Station, unit: &str) {
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
 fn a_hanging_station_is_started_anew_with_safe_outputs() {
-    let _services = Services;
-    let mut station = started();
+    let (mut station, _services) = started();
     station.unsafe_pulls();
     station.acknowledge();
     station.line.feed("gb");
@@ -173,13 +179,12 @@ fn a_hanging_station_is_started_anew_with_safe_outputs() {
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
 fn hanging_outputs_are_started_anew_and_the_belt_waits_for_a_person() {
-    let _services = Services;
-    let mut station = started();
+    let (mut station, _services) = started();
     station.acknowledge();
     station.line.feed("gb");
     wait_until("a part on the belt", || station.line.world().last_lead() > 50.0);
     let before = main_process("elek-outputs.service");
-    run("kill", &["-STOP", &before]);
+    freeze(&before);
     station.wait_for("its alarm", |status| {
         status.has(AlarmKind::OutputsLost) && !status.permit
     });

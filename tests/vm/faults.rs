@@ -32,16 +32,11 @@ pub fn step_wall_clock(hours: i64) {
     assert_eq!(result, 0, "the clock cannot be set");
 }
 
-/// Lets a process have less memory than it already has.
-pub fn starve(process: Pid) {
-    let root = Path::new("/sys/fs/cgroup");
-    write(&root.join("cgroup.subtree_control"), "+memory");
-    let group = root.join("starved");
-    fs::create_dir_all(&group).expect("a group can be made");
-    write(&group.join("cgroup.procs"), &process.as_raw_nonzero().to_string());
-    // What it already has stays charged to the group it came from; what it allocates or touches
-    // from now on is too much. Swap there is none.
-    write(&group.join("memory.max"), "16384");
+/// What the kernel does when memory is out, with this process as the one it chooses.
+pub fn out_of_memory(process: Pid) {
+    let score = format!("/proc/{}/oom_score_adj", process.as_raw_nonzero());
+    write(Path::new(&score), "1000");
+    write(Path::new("/proc/sysrq-trigger"), "f");
 }
 
 /// A small file system of its own, to be filled up.

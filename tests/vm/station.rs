@@ -203,7 +203,7 @@ impl Station {
     /// A person does what the display says until the belt runs and is empty: takes the parts away
     /// where it says so, acknowledges, and does it again should the belt stop once more.
     pub fn recover(&mut self) {
-        for _ in 0..6 {
+        for _ in 0..4 {
             let advice = |status: Status| status.alarms.into_iter().map(|alarm| alarm.advice);
             let clear = |advice: String| advice.contains("lear the belt") || advice.contains("every part");
             if self.status().into_iter().flat_map(advice).any(clear) {
