@@ -236,6 +236,11 @@ impl World {
         self.waiting.is_empty() && self.parts.iter().all(left)
     }
 
+    /// Parts on the belt, behind it, and waiting to be put on it.
+    pub fn fed(&self) -> usize {
+        self.parts.len() + self.waiting.len()
+    }
+
     /// The leading edge of the part that was put on the belt last, from the photo-eye.
     pub fn last_lead(&self) -> f64 {
         self.parts

@@ -228,7 +228,7 @@ impl Station {
 
     /// These parts go where they belong.
     pub fn sorts(&mut self, parts: &str) {
-        let before = self.line.world().parts.len();
+        let before = self.line.world().fed();
         self.line.feed(parts);
         self.wait_through();
         let world = self.line.world();
