@@ -11,7 +11,7 @@ use elek::status::State;
 use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::Duration;
-use vm::faults::{self, Fill, Frozen};
+use vm::faults::{self, Frozen};
 use vm::gpio_sim::Pull;
 use vm::line::{INPUTS, OUTPUT_LINES};
 use vm::station::{Asked, Station};
@@ -92,20 +92,6 @@ fn camera_is_unbound_and_bound_again() {
 
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
-fn camera_stops_streaming_for_good_until_opened_anew() {
-    let mut station = Station::running();
-    station.line.feed("gb");
-    station.vivid.press(Control::StreamingError);
-    vm::wait_until("it to be told", || station.said("run").contains("trying again"));
-    // Opened again before `stop_after_ms`, it may or may not have stopped the belt.
-    station.wait_for("pictures", |status| !status.alarms.iter().any(|a| a.present));
-    station.recover();
-    station.sorts("gbg");
-    station.assert_nothing_lost();
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
 fn camera_fails_to_start_streaming_once_and_to_give_buffers_once() {
     let mut station = Station::running();
     for error in [
@@ -148,19 +134,6 @@ fn camera_drops_every_third_picture() {
 
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
-fn camera_flags_pictures_as_damaged() {
-    let mut station = Station::running();
-    station.line.feed("gbgb");
-    for _ in 0..10 {
-        station.vivid.press(Control::BufferError);
-        std::thread::sleep(Duration::from_millis(400));
-    }
-    assert!(station.said("run").contains("a picture is not used"));
-    goes_on(&mut station, "gb");
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
 fn camera_counts_its_pictures_from_the_start_again() {
     let mut station = Station::running();
     station.vivid.set(Control::WrapSequence, 1);
@@ -173,23 +146,6 @@ fn camera_counts_its_pictures_from_the_start_again() {
     station.recover();
     station.sorts("gbgbgb");
     station.assert_nothing_lost();
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
-fn camera_stamps_wrap() {
-    let station = in_the_middle_of_a_part();
-    stops_and_comes_back(
-        station,
-        AlarmKind::CameraLost,
-        // Stamps of another age cannot be believed, and a picture without a stamp shows nobody.
-        |station| {
-            station.vivid.set(Control::WrapTimestamp, 1);
-            // The driver looks at this when streaming starts.
-            station.vivid.press(Control::StreamingError);
-        },
-        |station| station.vivid.set(Control::WrapTimestamp, 0),
-    );
 }
 
 #[test]
@@ -226,20 +182,6 @@ fn input_chip_is_removed_and_put_back() {
 
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
-fn output_chip_is_removed_and_put_back() {
-    let mut station = in_the_middle_of_a_part();
-    station.line.outputs().unplug();
-    station.wait_for("the alarm", |status| {
-        status.has(AlarmKind::OutputsLost) && !status.permit
-    });
-    station.line.outputs().plug();
-    station.recover();
-    station.sorts("gbg");
-    station.assert_nothing_lost();
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
 fn input_line_is_in_use_by_somebody_else() {
     let mut station = Station::new(|text| text);
     station.start_outputs();
@@ -249,26 +191,6 @@ fn input_line_is_in_use_by_somebody_else() {
     let said = station.said("run");
     assert!(said.contains("PE_TRIG") && said.contains(INPUTS), "{said}");
     assert!(!station.line.world().permit);
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
-fn output_line_is_in_use_by_somebody_else() {
-    let mut station = Station::new(|text| text);
-    let held = faults::hold(station.line.outputs().device(), "BELT_RUN");
-    station.start_outputs();
-    station.start_run_in_any_state();
-    vm::wait_until("the line to be named", || {
-        (station.said("run") + &station.said("outputs")).contains("BELT_RUN")
-    });
-    assert_eq!(station.line.world().permits, 0);
-    drop(held);
-    // An end of the process would be as good: systemd starts it again.
-    if station.has_ended() {
-        station.start_run();
-    }
-    station.recover();
-    station.sorts("gb");
 }
 
 #[test]
@@ -316,7 +238,7 @@ fn chute_eye_stays_covered() {
     );
 }
 
-// --- display, disk, clock, memory -----------------------------------------------------------------
+// --- display ------------------------------------------------------------------------------------------
 
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
@@ -326,52 +248,6 @@ fn framebuffer_goes_away() {
     let mut station = Station::running_with(|text| text + "\n[display]\nframebuffer = \"/dev/fb0\"\n");
     vm::write(Path::new("/sys/bus/platform/drivers/vfb/unbind"), "vfb.0");
     goes_on(&mut station, "gb");
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
-fn disk_is_full() {
-    let fill = Fill::new("24m");
-    let record = fill.path().display().to_string();
-    let mut station =
-        Station::running_with(|text| text.replace("RECORD", &record).replace("\"all\"", "\"none\""));
-    station.record_is(fill.path());
-    station.line.feed("gb");
-    fill.fill();
-    let disk = |status: &elek::status::Status| {
-        status.has(AlarmKind::Trouble(Trouble::DiskLow)) || status.has(AlarmKind::Trouble(Trouble::Record))
-    };
-    station.wait_for("an alarm of the disk", disk);
-    fill.empty();
-    station.recover();
-    station.sorts("gbg");
-    station.assert_nothing_lost();
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
-fn wall_clock_steps() {
-    let mut station = Station::running();
-    for hours in [3, -30, 400 * 24] {
-        station.line.feed("gb");
-        faults::step_wall_clock(hours);
-        goes_on(&mut station, "g");
-    }
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
-fn out_of_memory() {
-    let mut station = in_the_middle_of_a_part();
-    station.unsafe_pulls();
-    let run = station.run_id();
-    faults::out_of_memory(run);
-    station.run_ended();
-    station.wait_safe();
-    station.start_run();
-    station.recover();
-    station.sorts("gbg");
-    station.assert_nothing_lost();
 }
 
 // --- processes and threads ------------------------------------------------------------------------

@@ -6,7 +6,6 @@ mod vm;
 use elek::station::event::AlarmKind;
 use elek::status::State;
 use rustix::process::{Pid, Signal, kill_process};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use vm::station::{Asked, Station};
@@ -103,44 +102,6 @@ fn the_units_leave_little_to_attack() {
     }
 }
 
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
-fn it_runs_as_its_own_user_sorts_reloads_and_stops() {
-    let (mut station, _services) = started();
-    for unit in UNITS {
-        assert_eq!(property(unit, "ActiveState"), "active", "{unit}");
-        let process = Path::new("/proc").join(main_process(unit));
-        let owner = std::fs::metadata(process).expect("the process lives").uid();
-        assert_ne!(owner, 0, "{unit} runs as root");
-    }
-    let node = std::fs::metadata(station.line.outputs().device()).expect("the chip is there");
-    assert_eq!(node.mode() & 0o777, 0o660, "the udev rule was applied");
-    let granted = station.wait_journal("outputs run with");
-    assert!(
-        granted.contains("real-time priority and locked memory"),
-        "{granted}"
-    );
-
-    station.acknowledge();
-    station.sorts("gbgb");
-    station.assert_nothing_lost();
-
-    run("systemctl", &["reload", "elek.service"]);
-    // A configuration read anew is a new station: it waits for a person.
-    station.wait_safe();
-    station.recover();
-    station.sorts("bg");
-
-    run("systemctl", &["stop", "elek.service"]);
-    station.wait_safe();
-    assert_eq!(property("elek.service", "Result"), "success");
-    assert_eq!(
-        property("elek-outputs.service", "ActiveState"),
-        "active",
-        "the lines stay held"
-    );
-}
-
 fn freeze(process: &str) {
     let id = process.parse().ok().and_then(Pid::from_raw);
     kill_process(id.expect("the service runs"), Signal::STOP).expect("the service runs");
@@ -171,27 +132,6 @@ fn a_hanging_station_is_started_anew_with_safe_outputs() {
     let status = station.wait_for("its alarm", |status| status.has(AlarmKind::PartsUnaccounted));
     assert_ne!(status.state, State::Running, "nobody has acknowledged");
     assert!(!station.line.world().permit);
-    station.recover();
-    station.sorts("gb");
-    station.assert_nothing_lost();
-}
-
-#[test]
-#[ignore = "needs the virtual machine: make test-vm"]
-fn hanging_outputs_are_started_anew_and_the_belt_waits_for_a_person() {
-    let (mut station, _services) = started();
-    station.acknowledge();
-    station.line.feed("gb");
-    wait_until("a part on the belt", || station.line.world().last_lead() > 50.0);
-    let before = main_process("elek-outputs.service");
-    freeze(&before);
-    station.wait_for("its alarm", |status| {
-        status.has(AlarmKind::OutputsLost) && !status.permit
-    });
-    wait_until("the watchdog to start them anew", || {
-        main_process("elek-outputs.service") != before
-    });
-    station.wait_safe();
     station.recover();
     station.sorts("gb");
     station.assert_nothing_lost();
