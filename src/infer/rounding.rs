@@ -98,26 +98,58 @@ impl ElementWiseMiniOp for Quantize {
     fn eval_out_of_place(&self, t: &Tensor, _: Option<DatumType>) -> TractResult<Tensor> {
         let input = t.try_as_plain_ram()?;
         let input = input.as_slice::<f32>()?;
-        // The float stays small before it becomes an integer: what is beyond is clamped either way.
-        let step = |x: f32| (x / self.scale).round_ties_even().clamp(-1e6, 1e6) as i32;
         match self.zero_point {
             ZeroPoint::U8(zero) => {
                 let mut output = Tensor::zero::<u8>(t.shape())?;
                 let mut plain = output.try_as_plain_ram_mut()?;
+                let steps = Steps::new(self.scale, zero.into(), 0, 255);
                 for (y, &x) in plain.as_slice_mut::<u8>()?.iter_mut().zip(input) {
-                    *y = (step(x) + i32::from(zero)).clamp(0, 255) as u8;
+                    *y = steps.of(x) as u8;
                 }
                 Ok(output)
             }
             ZeroPoint::I8(zero) => {
                 let mut output = Tensor::zero::<i8>(t.shape())?;
                 let mut plain = output.try_as_plain_ram_mut()?;
+                let steps = Steps::new(self.scale, zero.into(), -128, 127);
                 for (y, &x) in plain.as_slice_mut::<i8>()?.iter_mut().zip(input) {
-                    *y = (step(x) + i32::from(zero)).clamp(-128, 127) as i8;
+                    *y = steps.of(x) as i8;
                 }
                 Ok(output)
             }
         }
+    }
+}
+
+/// 1.5 × 2²³: a float of this size has steps of one, so adding it rounds to the even integer, which then
+/// stands in the lowest bits. Unlike a call of `round_ties_even` it compiles to vector instructions
+/// everywhere (without SSE4.1 that is a call of the C library for each value).
+const ROUNDER: f32 = 12_582_912.0;
+
+/// Quantization without branches.
+#[derive(Clone, Copy)]
+struct Steps {
+    scale: f32,
+    zero: i32,
+    low: f32,
+    high: f32,
+}
+
+impl Steps {
+    fn new(scale: f32, zero: i32, low: i32, high: i32) -> Steps {
+        Steps {
+            scale,
+            zero,
+            low: (low - zero) as f32,
+            high: (high - zero) as f32,
+        }
+    }
+
+    /// The ends are integers, so that it is the same to clamp before rounding as after. NaN becomes the lowest.
+    #[inline(always)]
+    fn of(self, x: f32) -> i32 {
+        let steps = (x / self.scale).max(self.low).min(self.high);
+        (steps + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32 + self.zero
     }
 }
 
@@ -144,6 +176,22 @@ mod tests {
             assert_eq!(quantized(1.0, ZeroPoint::I8(5), x), low, "{x}");
             assert_eq!(quantized(1.0, ZeroPoint::U8(5), x), high, "{x}");
         }
+    }
+
+    #[test]
+    fn every_step_and_what_lies_between_is_rounded_as_the_standard_library_does() {
+        for zero in [0_u8, 3, 128, 255] {
+            for k in -3_000..3_000 {
+                let x = k as f32 * 0.124_9;
+                let wanted = (x / 0.5).round_ties_even() as i32 + i32::from(zero);
+                assert_eq!(
+                    quantized(0.5, ZeroPoint::U8(zero), x),
+                    wanted.clamp(0, 255),
+                    "{x} {zero}"
+                );
+            }
+        }
+        assert_eq!(quantized(0.5, ZeroPoint::U8(7), f32::NAN), 0);
     }
 
     #[test]
