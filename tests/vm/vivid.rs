@@ -175,10 +175,8 @@ fn set_timings(file: &File, timings: &Timings) -> io::Result<()> {
     let mut words = [0; 33];
     words[1..5].copy_from_slice(&[WIDTH as u32, HEIGHT as u32, 0, timings.polarities]);
     words[5] = timings.pixels_per_s;
-    for n in 0..3 {
-        words[7 + n] = timings.row[n];
-        words[10 + n] = timings.picture[n];
-    }
+    words[7..10].copy_from_slice(&timings.row[..3]);
+    words[10..13].copy_from_slice(&timings.picture[..3]);
     words[16] = timings.standard;
     ioctl(file, request(87, 132), &mut words)
 }
