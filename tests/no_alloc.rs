@@ -14,9 +14,9 @@ use elek::infer::manifest::Filter;
 use elek::infer::sandbox;
 use elek::simulate::trace::Line;
 use elek::simulate::virtual_run::{describe, simulate};
+use elek::station::Station;
 use elek::station::event::{Action, Blob, Verdict};
 use elek::station::judge::judge;
-use elek::station::{Resume, Station};
 use elek::units::Length;
 use elek::vision::{Frame, Locator, PartSize, PixelFormat, Preprocessor};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -230,19 +230,7 @@ fn the_core_allocates_nothing_while_it_handles_events() {
         let mut station = None;
         for line in trace {
             match line {
-                Line::Start {
-                    now,
-                    counts,
-                    next_part,
-                    unaccounted,
-                } => {
-                    let resume = Resume {
-                        counts,
-                        next_part,
-                        unaccounted,
-                    };
-                    station = Some(Station::new(config.clone(), resume, now));
-                }
+                Line::Start { now, resume } => station = Some(Station::new(config.clone(), resume, now)),
                 Line::Died { .. } => station = None,
                 Line::Event { now, event, .. } => {
                     let Some(core) = &mut station else { continue };

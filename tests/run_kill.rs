@@ -8,6 +8,7 @@
 //! `ELEK_RUN_KILLS=200 ELEK_SEED=7 cargo test --test run_kill` for more, or again.
 
 use elek::device::clock;
+use elek::infer::manifest::hex;
 use elek::record::{Journal, Ring, Span};
 use elek::simulate::count::LineCount;
 use elek::units::Micros;
@@ -54,10 +55,7 @@ fn config(dir: &Path) {
     let (line, recipe) = tail.split_once("crop = {").unwrap();
     let (_, record) = recipe.split_once("otherwise =").unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/colour.onnx");
-    let sha256: String = Sha256::digest(std::fs::read(&model).unwrap())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = hex(&Sha256::digest(std::fs::read(&model).unwrap()).into());
     let text = format!(
         "{head}[camera.top.source.folder]\npath = \"pictures\"\nparts_per_s = 10.0\nrepeat = true\n\n\
          [reject.air-blast]{line}crop = {{ around = \"picture\", fit = \"letterbox\" }}\n\

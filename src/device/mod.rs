@@ -30,3 +30,4 @@ pub mod quadrature;
 pub mod realtime;
 pub mod simchip;
 pub mod watchdog;
+mod words;

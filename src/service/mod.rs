@@ -40,7 +40,7 @@ impl Service {
     ) -> io::Result<Service> {
         let (end, ended) = bounded(0);
         let mut feeder = Feeder {
-            systemd: sd_notify::watchdog_enabled().is_some(),
+            systemd: sd_notify::watchdog_enabled(),
             watchdog,
             silent: None,
             said: None,
@@ -92,8 +92,8 @@ impl Drop for Service {
 }
 
 struct Feeder {
-    /// The service manager wants to be told.
-    systemd: bool,
+    /// How long the service manager waits for a sign of life, if it wants one.
+    systemd: Option<Duration>,
     watchdog: Option<Watchdog>,
     /// The loop that was reported as silent.
     silent: Option<String>,
@@ -103,9 +103,8 @@ struct Feeder {
 impl Feeder {
     /// A quarter of the shortest patience: three chances to be late.
     fn every(&self) -> Duration {
-        let systemd = sd_notify::watchdog_enabled();
         let board = self.watchdog.as_ref().map(Watchdog::timeout);
-        let shortest = systemd.into_iter().chain(board).min();
+        let shortest = self.systemd.into_iter().chain(board).min();
         shortest.map_or(EVERY, |shortest| (shortest / 4).min(EVERY))
     }
 
@@ -124,7 +123,7 @@ impl Feeder {
         if let Some(name) = self.silent.take() {
             tracing::warn!("the loop {name} turns again");
         }
-        if self.systemd {
+        if self.systemd.is_some() {
             tell(&[NotifyState::Watchdog]);
         }
         if let Some(watchdog) = &mut self.watchdog

@@ -3,8 +3,8 @@
 use super::check::{Checker, Failure};
 use super::trace::Line;
 use super::virtual_run::{PlantedBug, describe, guarded};
+use crate::station::Station;
 use crate::station::event::Action;
-use crate::station::{Resume, Station};
 
 /// What a replay came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,21 +51,11 @@ fn again(lines: &[Line], bug: Option<PlantedBug>) -> Result<(), Failure> {
     let mut actions: Vec<Action> = Vec::new();
     for line in lines {
         match line {
-            Line::Start {
-                now,
-                counts,
-                next_part,
-                unaccounted,
-            } => {
-                let resume = Resume {
-                    counts: *counts,
-                    next_part: *next_part,
-                    unaccounted: *unaccounted,
-                };
-                let mut new = Station::new(config.clone(), resume, *now);
+            Line::Start { now, resume } => {
+                let mut new = Station::new(config.clone(), *resume, *now);
                 super::virtual_run::plant(bug, &mut new);
                 station = Some(new);
-                checker.started(*now, counts);
+                checker.started(*now, &resume.counts);
             }
             Line::Event { now, event, cut } => {
                 let Some(core) = &mut station else { continue };

@@ -4,8 +4,9 @@
 use super::check::Failure;
 use super::faults::Fault;
 use super::part::TruthNote;
-use crate::station::event::{Action, Blob, Counts, Event};
-use crate::units::{FrameId, Instant, PartId};
+use crate::station::Resume;
+use crate::station::event::{Action, Blob, Event};
+use crate::units::{FrameId, Instant};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -25,9 +26,8 @@ pub enum Line {
     /// A station core begins, with what the record knows.
     Start {
         now: Instant,
-        counts: Counts,
-        next_part: PartId,
-        unaccounted: u64,
+        #[serde(flatten)]
+        resume: Resume,
     },
     /// The core handles an event. `cut`: the process died after that many of its actions.
     Event {

@@ -454,22 +454,16 @@ impl Run {
     fn start(&mut self) -> Result<(), Failure> {
         let now = self.now;
         let resume: Resume = self.ring.resume(now);
-        let (counts, next_part, unaccounted) = (resume.counts, resume.next_part, resume.unaccounted);
-        self.note(|| trace::Line::Start {
-            now,
-            counts,
-            next_part,
-            unaccounted,
-        });
+        self.note(|| trace::Line::Start { now, resume });
         let mut station = Station::new(self.line.config.clone(), resume, now);
         plant(self.bug, &mut station);
         self.station = Some(station);
-        self.checker.started(now, &counts);
+        self.checker.started(now, &resume.counts);
         self.permit = false;
         self.told.clear();
         self.frames.clear();
         self.operator.next = Some(now + self.operator.reacts_after);
-        self.operator.clear_first |= unaccounted > 0;
+        self.operator.clear_first |= resume.unaccounted > 0;
         self.tally.restarts += 1;
         self.open_outputs()
     }

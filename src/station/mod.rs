@@ -65,6 +65,7 @@ use event::{Action, AlarmKind, Command, Counts, Entry, Event, Input, Trouble};
 use interlock::Interlock;
 use ledger::Ledger;
 use schedule::Schedule;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Chute and passed eye: contacts and light curtains come to rest within this.
@@ -87,7 +88,7 @@ const END_WITHIN: Micros = Micros::from_secs(4);
 const END_STANDING: Micros = Micros::from_secs(1);
 
 /// What is known from before: the account, and what nobody can say any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// `in_flight` is 0: those parts are in `unaccounted` already.
     pub counts: Counts,

@@ -4,6 +4,7 @@ use super::negotiate::fourcc_words;
 use super::node::{Intervals, Node, Sizes};
 use super::stamps::Stamping;
 use crate::config::PictureFormat;
+use crate::device::words;
 use crate::vision::frame::PixelFormat;
 use serde::Serialize;
 use std::fs;
@@ -163,15 +164,8 @@ impl Size {
     }
 }
 
-/// At most [`LISTED_MAX`] of them, and how many there are beside.
 fn listed(items: impl Iterator<Item = String>) -> String {
-    let all: Vec<String> = items.collect();
-    let more = all.len().saturating_sub(LISTED_MAX);
-    let mut words = all[..all.len() - more].join(", ");
-    if more > 0 {
-        words += &format!(" and {more} more");
-    }
-    words
+    words::listed(items, LISTED_MAX)
 }
 
 /// What to write into `format` instead of `asked`: the first of format, size and rate that does not fit.

@@ -22,6 +22,7 @@ pub mod edges;
 mod uapi_v1;
 mod uapi_v2;
 
+use super::words;
 use crate::config::{Bias, LineName};
 use std::fmt;
 use std::io;
@@ -214,7 +215,7 @@ impl Chip {
             }),
             [] => Err(GpioError::NoChip {
                 wanted: wanted.into(),
-                found: list(others),
+                found: words::listed(others, LISTED_MAX),
             }),
             many => Err(GpioError::ManyChips {
                 wanted: wanted.into(),
@@ -432,15 +433,6 @@ struct RawEdge {
     gap: bool,
 }
 
-fn list(mut names: Vec<String>) -> String {
-    let more = names.len().saturating_sub(LISTED_MAX);
-    names.truncate(LISTED_MAX);
-    match more {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
-    }
-}
-
 fn listed(lines: &[LineInfo]) -> String {
     let named: Vec<String> = lines.iter().filter_map(|line| line.name.clone()).collect();
     match named.is_empty() {
@@ -448,7 +440,7 @@ fn listed(lines: &[LineInfo]) -> String {
             "{} lines without names: give a number instead (line = N)",
             lines.len()
         ),
-        false => list(named),
+        false => words::listed(named, LISTED_MAX),
     }
 }
 
@@ -480,10 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_are_cut() {
-        assert_eq!(list(vec!["A".into(), "B".into()]), "A, B");
-        let many = list((0..30).map(|n| n.to_string()).collect());
-        assert!(many.ends_with("23 and 6 more"), "{many}");
+    fn lines_are_listed_by_name() {
         let line = |offset, name: Option<&str>| LineInfo {
             offset,
             name: name.map(Into::into),
