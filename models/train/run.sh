@@ -29,3 +29,4 @@ render test 1000 3003 640 480
 python=$work/venv/bin/python
 "$python" models/train/train.py "$work" "$work/out"
 "$python" models/train/export.py "$work" "$work/out" models
+"$python" models/train/figures.py models
