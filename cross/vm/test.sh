@@ -84,6 +84,21 @@ pack() {
     } >"$inside/run.sh"
 }
 
+# timed : each test's result with the seconds that it took here, where CI waits for it
+timed() {
+    local began=$SECONDS line
+    while IFS= read -r line; do
+        case $line in
+        "running "*" test"*) began=$SECONDS ;;
+        # With --nocapture the result stands alone, below what the test has said.
+        "test "*" ... ok" | "test "*" ... FAILED" | ok | FAILED)
+            line+=" ($((SECONDS - began)) s)" began=$SECONDS
+            ;;
+        esac
+        printf '%s\n' "$line"
+    done
+}
+
 # guest NAME : packs a test, boots it, and leaves what it said, its seconds and its exit code
 guest() {
     local started=$SECONDS code=0 disk=
@@ -91,9 +106,9 @@ guest() {
     pack "$(cat "$work/$1.binary")" "$work/$1"
     # Of a single one it is seen as it comes.
     if [ ${#tests[@]} = 1 ]; then
-        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 || code=$?
+        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 | timed || code=$?
     else
-        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" >"$work/$1.log" 2>&1 || code=$?
+        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 | timed >"$work/$1.log" || code=$?
     fi
     rm -rf "${work:?}/$1"
     echo "$code $((SECONDS - started))" >"$work/$1.result"

@@ -35,6 +35,9 @@ const GREETING_MAX: Duration = Duration::from_secs(2);
 /// a line on: it is more than a sane core has under way, and takes well below a millisecond.
 const ORDERS_MAX: usize = 64;
 
+/// Lines are refreshed only while nothing is due for this long: a chip behind a slow bus takes some ms.
+const QUIET_MIN: Micros = Micros::from_millis(5);
+
 /// The loop turns at every heartbeat, and every 500 ms without a session.
 const PATIENCE: Micros = Micros::from_secs(1);
 
@@ -139,6 +142,8 @@ struct Process {
     /// Stays open, and its lines safe, from session to session.
     port: Option<OutputPort>,
     effects: Vec<Effect>,
+    /// The line whose turn it is to be refreshed.
+    refreshed: OutputId,
     end: Arc<AtomicBool>,
     beat: Beat,
 }
@@ -170,6 +175,7 @@ impl Process {
             table: Table::new(),
             port: None,
             effects: Vec::with_capacity(EFFECTS_MAX),
+            refreshed: OutputId(0),
             end,
             beat,
         })
@@ -262,6 +268,7 @@ impl Process {
         self.effects.clear();
         self.table.due(clock::now(), &mut self.effects);
         self.carry_out(session);
+        self.refresh(session);
         if session.broken {
             self.make_safe(session, SafeCause::Closed);
         }
@@ -290,6 +297,25 @@ impl Process {
                 Received::Nothing => return,
                 Received::Safe(cause) => return self.make_safe(session, cause),
             }
+        }
+    }
+
+    /// Gives one line the level that it should have already, each in its turn: a chip that was pulled out
+    /// is noticed by this, not by the next part, and one that lost its state has it back.
+    fn refresh(&mut self, session: &mut Session) {
+        let due = self.table.next_deadline();
+        if due.is_none_or(|at| at.since(clock::now()) < QUIET_MIN) {
+            return;
+        }
+        let output = self.refreshed;
+        self.refreshed = OutputId((output.0 + 1) % LINES_MAX as u8);
+        let (Some(active), Some(port)) = (self.table.level(output), &mut self.port) else {
+            // Beyond the last line.
+            self.refreshed = OutputId(0);
+            return;
+        };
+        if port.refresh(output, active).is_err() {
+            self.make_safe(session, SafeCause::LineFault);
         }
     }
 

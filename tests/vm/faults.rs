@@ -1,10 +1,53 @@
-//! Things that go wrong, from outside the process under test.
+//! Things that go wrong, from outside the process under test, and what has to come of them.
 
-use super::{run, write};
+use super::station::{Asked, Station};
+use super::{run, wait_until, write};
+use elek::station::event::AlarmKind;
+use elek::status::State;
 use rustix::process::Pid;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// A station with a good and a bad part on the belt, the bad one between camera and rejecter.
+pub fn in_the_middle_of_a_part() -> Station {
+    let station = Station::running();
+    station.line.feed("gb");
+    wait_until("the bad part to be between camera and rejecter", || {
+        let world = station.line.world();
+        world.parts.len() == 2 && world.last_lead() > 100.0
+    });
+    station
+}
+
+/// Outputs safe by an alarm; the cause ends; a person clears the belt and acknowledges; it sorts on.
+pub fn stops_and_comes_back(
+    mut station: Station,
+    kind: AlarmKind,
+    begin: impl FnOnce(&mut Station),
+    end: impl FnOnce(&mut Station),
+) {
+    begin(&mut station);
+    station.wait_safe();
+    // The lines change before the next snapshot of the status is taken.
+    station.wait_for("the alarm", |status| status.has(kind) && !status.permit);
+    end(&mut station);
+    comes_back(&mut station);
+}
+
+/// A person clears the belt and acknowledges; it sorts on, and no part is lost from the account.
+pub fn comes_back(station: &mut Station) {
+    station.recover();
+    station.sorts("gbg");
+    station.assert_nothing_lost();
+}
+
+/// A fault that does not stop the line: parts are sorted while it lasts and afterwards.
+pub fn goes_on(station: &mut Station, parts: &str) {
+    station.sorts(parts);
+    assert_eq!(station.status().map(|status| status.state), Some(State::Running));
+    station.assert_nothing_lost();
+}
 
 /// Takes a line as another program would; dropped, it is free again.
 pub fn hold(chip: &Path, name: &str) -> gpiocdev::Request {

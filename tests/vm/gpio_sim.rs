@@ -89,6 +89,13 @@ impl GpioSim {
         assert!(self.try_pull(name, pull), "line {name} cannot be pulled");
     }
 
+    /// For outputs: each to its unsafe level, so that being safe proves that somebody drives it.
+    pub fn pull_all(&self, levels: &[(&str, bool)]) {
+        for &(name, high) in levels {
+            self.pull(name, Pull::to(high));
+        }
+    }
+
     /// `false` when the chip is not plugged in.
     pub fn try_pull(&self, name: &str, pull: Pull) -> bool {
         let word = match pull {

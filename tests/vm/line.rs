@@ -31,6 +31,8 @@ pub const INPUT_LINES: [&str; 8] = [
     "ACK",
 ];
 pub const OUTPUT_LINES: [&str; 3] = ["REJ1", "BELT_RUN", "BEACON"];
+/// It blows, the belt runs, and no lamp is lit.
+pub const UNSAFE: [(&str, bool); 3] = [("REJ1", true), ("BELT_RUN", true), ("BEACON", false)];
 
 /// Lengths in mm.
 pub const PART: f64 = 28.0;

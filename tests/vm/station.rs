@@ -1,7 +1,6 @@
 //! A whole station on simulated hardware: both processes as a box runs them, camera, lines, parts.
 
-use super::gpio_sim::Pull;
-use super::line::{Line, OUTPUT_LINES};
+use super::line::{Line, UNSAFE};
 use super::vivid::{Projector, Vivid};
 use super::{ELEK, PATIENCE, fixture, wait_until};
 use elek::control::Client;
@@ -195,9 +194,7 @@ impl Station {
 
     /// From now on a line that nobody drives lets the belt run, blows, and lights no lamp.
     pub fn unsafe_pulls(&self) {
-        for name in OUTPUT_LINES {
-            self.line.outputs().pull(name, Pull::to(name != "BEACON"));
-        }
+        self.line.outputs().pull_all(&UNSAFE);
     }
 
     /// A person does what the display says until the belt runs and is empty: takes the parts away
