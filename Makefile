@@ -3,6 +3,11 @@
 
 CARGO ?= cargo
 
+# Tests run what is shipped, compiled with the same options, so that the graph of dependencies is built once. The one
+# difference: elek's own assertions and checks of overflow are on.
+CHECKED := --release --config profile.release.package.elek.debug-assertions=true \
+           --config profile.release.package.elek.overflow-checks=true
+
 .PHONY: help setup demo test test-kill test-long test-vm lint models release
 
 help:            ## this list
@@ -12,17 +17,17 @@ setup:           # what a build needs beyond rustup
 	@sh cross/setup.sh
 
 demo: setup      ## half a minute on the built-in simulated line
-	@$(CARGO) run --quiet --bin elek -- demo
+	@$(CARGO) run --release --quiet --bin elek -- demo
 
 test: setup      ## all tests (with ../shared when it is there)
-	$(CARGO) test --no-fail-fast
+	$(CARGO) test $(CHECKED) --no-fail-fast
 
 test-kill: setup ## 200 kills (-9) of a running station at random instants; about five minutes
-	ELEK_RUN_KILLS=$${ELEK_RUN_KILLS:-200} $(CARGO) test --test run_kill -- --nocapture
+	ELEK_RUN_KILLS=$${ELEK_RUN_KILLS:-200} $(CARGO) test $(CHECKED) --test run_kill -- --nocapture
 
 test-long: setup ## 20,000 simulated shifts and 2,000 kills; about half an hour
-	$(CARGO) run --quiet --bin elek -- simulate --seeds 20000 --traces target/traces
-	ELEK_KILLS=2000 $(CARGO) test --test record_kill
+	$(CARGO) run $(CHECKED) --quiet --bin elek -- simulate --seeds 20000 --traces target/traces
+	ELEK_KILLS=2000 $(CARGO) test $(CHECKED) --test record_kill
 
 test-vm: setup   ## the release binary against kernel drivers, in a virtual machine; some minutes
 	CARGO="$(CARGO)" cross/vm/test.sh

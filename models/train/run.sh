@@ -17,9 +17,9 @@ fi
 # Also when the environment is there: an earlier run may have been cut short.
 "$work/venv/bin/pip" install --quiet --requirement models/train/requirements.txt
 
-# The profile of tests and demo: optimized, and most likely built already. Pictures are the same in every profile.
-cargo build --bin elek
-elek=${CARGO_TARGET_DIR:-target}/debug/elek
+# Most likely built already, by the demo. Pictures are the same in every profile.
+cargo build --release --bin elek
+elek=${CARGO_TARGET_DIR:-target}/release/elek
 render() { [ -e "$work/$1/labels.csv" ] || "$elek" simulate --render "$work/$1" --count "$2" --seed "$3" --width "$4" --height "$5"; }
 # Cut close for learning; as the camera sees them for measuring.
 render train 6000 1001 352 352
