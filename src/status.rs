@@ -11,6 +11,10 @@ pub struct Status {
     pub state: State,
     pub permit: bool,
     pub counts: Counts,
+    /// Parts that went past the passed eye without a verdict since the start; no part of `counts`,
+    /// because the photo-eye did not announce them to this station.
+    #[serde(default)]
+    pub unjudged: u64,
     /// Parts that crossed the photo-eye per minute, over the last minute.
     pub parts_per_min: f32,
     /// Share of ended parts rejected, over the last 200 parts, 0 to 1.

@@ -5,12 +5,18 @@
 //! part. A part whose edge was still on its way when the process died was seen by nobody; only
 //! such young parts may be missing from the record, and they are counted.
 //!
+//! The simulated line dies with the process: each start finds an empty belt, as if a person had cleared
+//! it. A second test leaves the parts where they were, and the acknowledge of it all the same.
+//!
 //! `ELEK_RUN_KILLS=200 ELEK_SEED=7 cargo test --test run_kill` for more, or again.
 
+use elek::control::Client;
 use elek::device::clock;
 use elek::infer::manifest::hex;
 use elek::record::{Journal, Ring, Span};
 use elek::simulate::count::LineCount;
+use elek::station::event::AlarmKind;
+use elek::status::{State, Status};
 use elek::units::Micros;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -66,7 +72,7 @@ fn config(dir: &Path) {
     std::fs::write(dir.join("line.toml"), text).unwrap();
 }
 
-fn start(dir: &Path) -> Child {
+fn start(dir: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_elek"))
         .args([
             "run",
@@ -76,6 +82,7 @@ fn start(dir: &Path) -> Child {
             "--count-file",
             "count",
         ])
+        .args(args)
         .current_dir(dir)
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(dir.join("log")).unwrap())
@@ -97,7 +104,7 @@ fn after_every_kill_the_record_says_what_the_line_counted() {
     let mut unseen = 0;
     let mut young_at_death = 0;
     for kill in 0..kills {
-        let mut station = start(dir.path());
+        let mut station = start(dir.path(), &[]);
         // Some kills come before the first part, some while models load, most on a running belt.
         std::thread::sleep(Duration::from_millis(200 + below(&mut random, 1_800)));
         let early = station.try_wait().unwrap();
@@ -140,7 +147,7 @@ fn after_every_kill_the_record_says_what_the_line_counted() {
     assert!(crossed > kills, "the line ran: {crossed} parts");
 
     // One more start writes into the journal what the ring has and the journal lacks.
-    let mut station = start(dir.path());
+    let mut station = start(dir.path(), &[]);
     std::thread::sleep(Duration::from_millis(1_500));
     rustix::process::kill_process(
         rustix::process::Pid::from_child(&station),
@@ -151,4 +158,55 @@ fn after_every_kill_the_record_says_what_the_line_counted() {
     let counts = Journal::summary(&record, Span::Everything).unwrap().counts;
     assert!(counts.balances(), "{counts:?}");
     assert_eq!(counts.seen + unseen, line.count(), "{counts:?}");
+}
+
+/// Waits until the status is so; far longer than any loaded computer needs.
+fn wait_for(dir: &Path, what: &str, is: impl Fn(&Status) -> bool) -> Status {
+    let mut last = None;
+    for _ in 0..1_200 {
+        let status = Client::find(Some(&dir.join("elek-data"))).and_then(|client| client.status());
+        match status {
+            Ok(status) if is(&status) => return status,
+            Ok(status) => last = Some(status),
+            Err(_) => {}
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("in vain waited for {what}; the last status: {last:#?}");
+}
+
+#[test]
+fn parts_left_on_the_belt_by_a_kill_stop_it_although_somebody_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    config(dir.path());
+    let mut station = start(dir.path(), &[]);
+    wait_for(dir.path(), "parts on the belt", |status| {
+        status.counts.in_flight > 0
+    });
+    station.kill().unwrap();
+    station.wait().unwrap();
+    let (ring, resume) = Ring::open(&dir.path().join("elek-data")).unwrap();
+    drop(ring);
+    assert!(resume.unaccounted > 0, "{resume:?}");
+
+    let mut station = start(dir.path(), &["--left-on-belt", "3"]);
+    let stopped = |status: &Status| {
+        let told = |kind| status.alarms.iter().any(|alarm| alarm.kind == kind);
+        status.unjudged > 0 && told(AlarmKind::PartWithoutTrigger)
+    };
+    let status = wait_for(dir.path(), "the alarm for a part left on the belt", stopped);
+    assert!(!status.permit && status.state != State::Running, "{status:#?}");
+    let text = &status.alarms[0].text;
+    assert!(text.contains("left on the belt went past"), "{text}");
+    assert!(status.counts.balances(), "{:?}", status.counts);
+    assert!(
+        status.counts.unaccounted >= resume.unaccounted,
+        "{:?}",
+        status.counts
+    );
+    let pid = rustix::process::Pid::from_child(&station);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(station.wait().unwrap().success());
+    let summary = Journal::summary(&dir.path().join("elek-data"), Span::Everything).unwrap();
+    assert!(summary.strays > 0 && summary.counts.balances(), "{summary:?}");
 }

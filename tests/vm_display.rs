@@ -58,6 +58,7 @@ fn status() -> Status {
             confirmed: 34,
             ..Counts::default()
         },
+        unjudged: 0,
         parts_per_min: 310.0,
         reject_rate: 0.03,
         belt_mm_s: 600.0,

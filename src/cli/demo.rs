@@ -55,6 +55,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         show: Show::Live,
         seed: args.seed,
         count_file: None,
+        left_on_belt: 0,
         reload: None,
     };
     let outcome = session.run(&config)?;

@@ -30,6 +30,9 @@ pub struct Args {
     /// A simulated line counts its parts in this file, beside the station's own record.
     #[arg(long, value_name = "FILE", hide = true)]
     count_file: Option<PathBuf>,
+    /// So many parts lie on a simulated belt at the start, as after a stop that nobody cleaned up behind.
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    left_on_belt: u32,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -55,6 +58,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         show: Show::Log,
         seed: None,
         count_file: args.count_file,
+        left_on_belt: args.left_on_belt,
         reload: Some(Box::new(move || {
             let config = config::load(&path).map_err(|report| anyhow!("\n{report}"))?;
             Ok(Arc::new(config))

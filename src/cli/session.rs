@@ -52,6 +52,8 @@ pub struct Session {
     pub seed: Option<u64>,
     /// A file in which a simulated line counts its parts.
     pub count_file: Option<PathBuf>,
+    /// Parts that lie on a simulated belt at the start.
+    pub left_on_belt: u32,
     /// Reads the configuration again on SIGHUP; without it the signal ends the process.
     pub reload: Option<Reload>,
 }
@@ -323,8 +325,11 @@ fn simulated_line(config: &Arc<Config>, runtime: &Runtime, session: &Session) ->
         CameraSource::Simulated(source) => source.seed,
         CameraSource::Folder(_) | CameraSource::V4l2(_) => 0,
     });
-    LiveLine::start(config, WorldOptions::of(config, seed), Clock, ports)
-        .context("cannot start the simulated line")
+    let options = WorldOptions {
+        left_on_belt: session.left_on_belt,
+        ..WorldOptions::of(config, seed)
+    };
+    LiveLine::start(config, options, Clock, ports).context("cannot start the simulated line")
 }
 
 /// Prints the state while the station runs.

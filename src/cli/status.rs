@@ -109,6 +109,13 @@ fn table(status: &Status) -> String {
     row("escaped", &number(counts.escaped));
     row("unaccounted", &number(counts.unaccounted));
     row("in flight", &number(counts.in_flight));
+    if status.unjudged > 0 {
+        let unjudged = thousands(status.unjudged);
+        row(
+            "unjudged",
+            &format!("{unjudged:>9}   went past the passed eye without a verdict"),
+        );
+    }
     row("late", &number(counts.late));
     row(
         "rate",
@@ -238,6 +245,7 @@ pub(crate) mod tests {
                 in_flight: 3,
                 late: 4,
             },
+            unjudged: 0,
             parts_per_min: 600.4,
             reject_rate: 0.0251,
             belt_mm_s: 333.3,

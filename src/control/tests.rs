@@ -19,6 +19,7 @@ pub(crate) fn status() -> Status {
             in_flight: 1,
             ..Counts::default()
         },
+        unjudged: 0,
         parts_per_min: 60.0,
         reject_rate: 0.01,
         belt_mm_s: 300.0,

@@ -51,6 +51,7 @@ fn running() -> Status {
         state: State::Running,
         permit: true,
         counts,
+        unjudged: 0,
         parts_per_min: 598.0,
         reject_rate: 0.0125,
         belt_mm_s: 400.0,

@@ -188,6 +188,7 @@ fn status(config: &Config, view: &StationView, started: Instant, now: Instant) -
         state: view.state,
         permit: view.permit,
         counts: view.counts,
+        unjudged: view.unjudged,
         parts_per_min: view.parts_per_min,
         reject_rate: view.reject_rate,
         belt_mm_s: view.belt_speed.as_mm_per_s() as f32,
@@ -218,11 +219,11 @@ fn explain(config: &Config, last: &LastView) -> String {
 }
 
 fn alarm_line(alarm: &AlarmView) -> AlarmLine {
-    let (text, advice) = alarm::words(alarm.kind);
+    let (text, advice) = alarm::words_about(alarm.kind, alarm.about);
     AlarmLine {
         kind: alarm.kind,
-        text: text.to_owned(),
-        advice: advice.to_owned(),
+        text: text.into_owned(),
+        advice: advice.into_owned(),
         present: alarm.present,
         since: alarm.since,
     }

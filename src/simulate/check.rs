@@ -18,7 +18,8 @@
 //!  8. the permit is off from every start and every stop until an acknowledge, and alarms
 //!     that stop the belt do stop it;
 //!  9. a jump of the encoder is noticed;
-//! 10. no output is on for longer than its longest on-time.
+//! 10. no output is on for longer than its longest on-time;
+//! 11. a part that the core does not follow is an alarm when the passed eye sees it, and stops the belt.
 //!
 //! Liveness, after the last fault: the line runs again, parts are judged by their
 //! pictures, and when the belt is empty no part is left in the account.
@@ -30,6 +31,7 @@
 
 mod account;
 mod belief;
+mod left;
 mod truth;
 
 use super::faults::Fault;
@@ -42,7 +44,7 @@ use crate::station::Station;
 use crate::station::event::*;
 use crate::units::{FrameId, Instant, Micros, OutputId, PartId, RecipeId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A part is seen at most this long after its edge has settled: delivery and debouncing.
@@ -143,6 +145,18 @@ struct Real {
     settled: bool,
 }
 
+impl Real {
+    fn new(crossed: Instant) -> Real {
+        Real {
+            crossed,
+            id: None,
+            touched: None,
+            gone: None,
+            settled: false,
+        }
+    }
+}
+
 /// What the core said about a part.
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -186,7 +200,7 @@ pub struct Checker {
     frames: HashMap<FrameId, Vec<(Blob, u64)>>,
     disturbances: Vec<Disturbance>,
     on_since: HashMap<OutputId, Instant>,
-    /// When each alarm was last raised or repeated.
+    /// When each alarm was last raised.
     alarms: HashMap<AlarmKind, Instant>,
     faults: u32,
     calm: Option<Instant>,
@@ -200,6 +214,10 @@ pub struct Checker {
     cut: Option<Instant>,
     /// A part fell while the belt ran down or up, too early for the chute eye's window.
     fell_early: bool,
+    /// Parts that the core does not follow, at the passed eye: stamp and number, until it says so.
+    unjudged: BTreeMap<Instant, u64>,
+    /// Alarms that were raised and are not gone. One that stands is not raised anew.
+    standing: BTreeSet<AlarmKind>,
     /// Since when the permit has been off.
     off_since: Instant,
     /// Rejected parts that stayed on the belt and whose alarm has not come yet: since when,
@@ -235,6 +253,8 @@ impl Checker {
             slip_stands: false,
             cut: None,
             fell_early: false,
+            unjudged: BTreeMap::new(),
+            standing: BTreeSet::new(),
             off_since: Instant::ZERO,
             photo_stuck: false,
             untold: Vec::new(),
@@ -254,6 +274,7 @@ impl Checker {
         self.permit = false;
         self.presses.clear();
         self.slip_stands = false;
+        self.standing.clear();
         self.recipe = self.config.station.recipe;
         self.end_disturbance(now, Spoils::Process);
     }
@@ -268,6 +289,7 @@ impl Checker {
         self.permit = false;
         self.disturb(now, Spoils::Speed);
         self.unseen.clear();
+        self.unjudged.clear();
         self.deadlines.clear();
         self.frames.clear();
         self.disturb(now, Spoils::Process);

@@ -416,8 +416,11 @@ fn world_options(d: &Draw, camera: &Camera, rng: &mut Rng) -> WorldOptions {
     let CameraSource::Simulated(source) = &camera.source else {
         unreachable!("drawn lines have simulated cameras");
     };
+    let seed = rng.next_u64();
+    // A generator of its own: the rest of the line does not hang on it.
+    let mut left = Rng::new(!seed);
     WorldOptions {
-        seed: rng.next_u64(),
+        seed,
         speed: Speed::from_um_per_s(d.speed),
         pitch: um(d.pitch_min() * rng.range(1_000, 3_000) / 1_000),
         pitch_variation: rng.range(0, 1_000) as u32,
@@ -430,6 +433,10 @@ fn world_options(d: &Draw, camera: &Camera, rng: &mut Rng) -> WorldOptions {
         fall: (Micros::ZERO, Micros::ZERO),
         picture: (source.format.width, source.format.height),
         parts_max: None,
+        left_on_belt: match left.chance(250) {
+            true => left.range(1, 6) as u32,
+            false => 0,
+        },
         keep_notes: true,
     }
 }

@@ -75,6 +75,16 @@ pub enum TruthNote {
         at: Instant,
         sensed: bool,
     },
+    /// It lay behind the photo-eye before the station was there.
+    Left {
+        part: Part,
+        at: Instant,
+    },
+    /// The passed eye sees its leading edge and says so with this stamp.
+    AtPassedEye {
+        number: u64,
+        at: Instant,
+    },
     Touched {
         number: u64,
         at: Instant,

@@ -509,10 +509,14 @@ impl Run {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Record(entry) => {
-                use crate::station::event::{Entry, Fate, Unaccounted};
+                use crate::station::event::{Entry, Fate, Stray, Unaccounted};
                 self.ring.append(entry);
                 if let Entry::Ended {
                     fate: Fate::Unaccounted(Unaccounted::LostPosition | Unaccounted::LedgerFull),
+                    ..
+                }
+                | Entry::Stray {
+                    stray: Stray::PassedEyeWithoutPart,
                     ..
                 } = entry
                 {

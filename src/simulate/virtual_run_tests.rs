@@ -95,6 +95,7 @@ planted! {
     finds_an_on_time_that_is_not_enforced: OnTimeNotEnforced;
     finds_a_permit_after_restart: PermitAfterRestart;
     finds_a_changeover_judged_by_the_new_recipe: ChangeoverNewRecipe;
+    finds_parts_left_on_the_belt_that_pass_in_silence: LeftPartsExcused;
 }
 
 #[test]

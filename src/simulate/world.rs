@@ -43,6 +43,8 @@ pub const IN_VIEW_MAX: usize = 8;
 const FEED_AHEAD_UM: i64 = 100_000;
 /// How long the chute eye is covered by a falling part.
 const CHUTE_COVERED: Micros = Micros::new(8_000);
+/// Parts that were left on the belt keep this far from its sensors.
+const CLEAR: i64 = 2_000;
 /// How long a hand covers an eye that it wipes.
 const WIPE: Micros = Micros::from_millis(50);
 /// How long a person holds a button.
@@ -204,8 +206,9 @@ impl World {
             options,
         };
         world.product(recipe);
-        // The belt begins empty: the first part is as far ahead as parts are laid.
+        // New parts are laid from as far ahead as always.
         world.last_tail = world.feed_ahead();
+        world.leave_behind(world.horizon);
         world
     }
 
@@ -403,33 +406,57 @@ impl World {
             let free = (self.options.pitch.as_micrometres() - length - self.gap_min).max(0);
             let varied = free * i64::from(self.options.pitch_variation) / 1_000;
             let gap = (self.gap_min + free + rng.range(-varied, varied)).max(self.gap_min);
-            let across = self.options.across.as_micrometres();
-            let defect = rng.chance(self.options.defective).then(|| rng.pick(&Defect::ALL));
-            let part = Part {
-                number: self.laid,
-                seed: rng.next_u64(),
-                length: Length::from_micrometres(length),
-                across: Length::from_micrometres(rng.range(-across, across)),
-                angle_mdeg: rng.range(0, 359_999) as i32,
-                defect,
-            };
             // The part laid first runs foremost: its offset is smallest.
             let offset = self.last_tail + gap;
             self.last_tail = offset + length;
-            self.laid += 1;
-            let truth = PartTruth {
-                part,
-                crossed_at: None,
-                whereabouts: Whereabouts::OnBelt,
-                touched: false,
-            };
-            self.parts.push_back(OnBelt {
-                truth,
-                offset,
-                sensed: true,
-                bounce: None,
-                overlooked_by_passed_eye: false,
-            });
+            self.lay(offset, length, None);
+        }
+    }
+
+    /// Lays a part behind all others.
+    fn lay(&mut self, offset: i64, length: i64, crossed_at: Option<Instant>) {
+        let rng = &mut self.rng_parts;
+        let across = self.options.across.as_micrometres();
+        let defect = rng.chance(self.options.defective).then(|| rng.pick(&Defect::ALL));
+        let part = Part {
+            number: self.laid,
+            seed: rng.next_u64(),
+            length: Length::from_micrometres(length),
+            across: Length::from_micrometres(rng.range(-across, across)),
+            angle_mdeg: rng.range(0, 359_999) as i32,
+            defect,
+        };
+        self.laid += 1;
+        let truth = PartTruth {
+            part,
+            crossed_at,
+            whereabouts: Whereabouts::OnBelt,
+            touched: false,
+        };
+        self.parts.push_back(OnBelt {
+            truth,
+            offset,
+            sensed: true,
+            bounce: None,
+            overlooked_by_passed_eye: false,
+        });
+    }
+
+    /// Parts that nobody took off the belt before the station came. None is in front of a sensor.
+    fn leave_behind(&mut self, start: Instant) {
+        let mut front = self.end - CLEAR;
+        for _ in 0..self.options.left_on_belt {
+            let length = self.rng_parts.range(self.part_min, self.part_max);
+            front -= self.rng_parts.range(0, self.options.pitch.as_micrometres());
+            if front - length < CLEAR {
+                return;
+            }
+            self.lay(-front, length, Some(start));
+            if let Some(left) = self.parts.back() {
+                let part = left.truth.part;
+                self.truth.note(TruthNote::Left { part, at: start });
+            }
+            front -= length + self.gap_min;
         }
     }
 

@@ -1,6 +1,49 @@
 //! What an alarm means, and what to do about it, in a technician's words.
 
 use crate::station::event::{AlarmKind, Trouble};
+use std::borrow::Cow;
+
+/// What the station knows about an alarm beyond its kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum About {
+    #[default]
+    Nothing,
+    /// So many parts were on the belt when the last process ended.
+    OnBelt(u64),
+    /// A part that was to be taken off the belt was met; so many of them went past the passed eye.
+    LeftOnBelt { passed: u64 },
+}
+
+/// As [`words`], with what is known about this one.
+pub fn words_about(kind: AlarmKind, about: About) -> (Cow<'static, str>, Cow<'static, str>) {
+    let (text, advice): (Cow<str>, &str) = match about {
+        About::OnBelt(1) => (
+            "1 part was on the belt when the station stopped".into(),
+            "Remove every part from photo-eye to end of the belt, then acknowledge. One that is left stops the belt again.",
+        ),
+        About::OnBelt(parts) if parts > 1 => (
+            format!("{parts} parts were on the belt when the station stopped").into(),
+            "Remove every part from photo-eye to end of the belt, then acknowledge. One that is left stops the belt again.",
+        ),
+        About::LeftOnBelt { passed: 0 } => (
+            "A part left on the belt is under the camera: not judged".into(),
+            "Remove it, and every part from photo-eye to end of the belt, then acknowledge.",
+        ),
+        About::LeftOnBelt { passed: 1 } => (
+            "1 part left on the belt went past the passed eye".into(),
+            "It was not judged: get it back from behind the passed eye. Clear the belt from the photo-eye on, then acknowledge.",
+        ),
+        About::LeftOnBelt { passed } => (
+            format!("{passed} parts left on the belt went past the passed eye").into(),
+            "They were not judged: get them back from behind the passed eye. Clear the belt from the photo-eye on, then acknowledge.",
+        ),
+        About::Nothing | About::OnBelt(_) => {
+            let (text, advice) = words(kind);
+            (text.into(), advice)
+        }
+    };
+    (text, advice.into())
+}
 
 /// Text and advice of an alarm.
 pub fn words(kind: AlarmKind) -> (&'static str, &'static str) {
@@ -158,5 +201,18 @@ mod tests {
             assert!(text.len() <= 60, "too long for the display: {text}");
             assert!(advice.ends_with('.'), "{advice}");
         }
+    }
+
+    #[test]
+    fn parts_left_on_the_belt_are_counted_in_words() {
+        let unaccounted = |parts| words_about(AlarmKind::PartsUnaccounted, About::OnBelt(parts)).0;
+        assert_eq!(unaccounted(0), words(AlarmKind::PartsUnaccounted).0);
+        assert!(unaccounted(1).starts_with("1 part was"), "{}", unaccounted(1));
+        assert!(unaccounted(7).starts_with("7 parts were"), "{}", unaccounted(7));
+        let left = |passed| words_about(AlarmKind::PartWithoutTrigger, About::LeftOnBelt { passed });
+        assert!(left(0).0.contains("under the camera"));
+        assert!(left(1).0.starts_with("1 part left") && left(1).1.starts_with("It was"));
+        assert!(left(3).0.starts_with("3 parts left") && left(3).1.starts_with("They were"));
+        assert!(left(9_999).0.len() <= 60, "too long for the display");
     }
 }

@@ -242,10 +242,27 @@ impl Station {
     ) {
         let stray = Stray::PassedEyeWithoutPart;
         actions.push(Action::Record(Entry::Stray { stray, at }));
-        // The rear of a part that was seen already, or what was on the belt before we were.
+        // The rear of a part that was judged and is known to be here.
         let rear = self.config.recipes[usize::from(self.recipe.0)].part_min.half();
-        if !self.foreign(zero) && !self.ended_near(zero, rear) {
-            self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
+        let known = |fate| {
+            matches!(
+                fate,
+                Fate::Passed { .. } | Fate::Escaped | Fate::Unaccounted(Unaccounted::Missing)
+            )
+        };
+        if self.ended_near(zero, rear, known) {
+            return;
+        }
+        let left = self.unfollowed(zero, rear);
+        #[cfg(test)]
+        if left && self.bug(super::PlantedBug::LeftPartsExcused) {
+            return;
+        }
+        self.left.went_past(left);
+        // A hole in it is no second part.
+        self.remember_end(zero, Fate::Escaped);
+        self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
+        if !left {
             self.suspect_elsewhere(now, Place::BehindReject, actions);
         }
     }
@@ -383,6 +400,6 @@ impl Station {
             fate,
             Fate::Confirmed | Fate::Unconfirmed | Fate::Collateral
         ));
-        self.remember_end(part.position);
+        self.remember_end(part.position, fate);
     }
 }

@@ -12,8 +12,8 @@
 //!   trigger could be belongs to nothing.
 //! - Vision trigger: a blob seen whole, where no part is expected, is a part.
 
-use super::Station;
 use super::slip::Place;
+use super::{Station, left};
 use crate::config::{BeltAxis, Camera, CameraMode, Crop, Recipe, Trigger};
 use crate::station::event::{
     Action, AlarmKind, Blob, Entry, FrameSeen, InspectJob, NoResult, Stray, Verdict,
@@ -159,6 +159,11 @@ impl Frames {
         }
         self.strays.push(position);
         false
+    }
+
+    /// What still lies there is to be told again.
+    pub fn forget_strays(&mut self) {
+        self.strays.clear();
     }
 
     pub fn verify(&self, ledger: &Ledger) {
@@ -524,7 +529,7 @@ impl Station {
                 .parts()
                 .iter()
                 .any(|part| part.position.since(zero).abs() < reach)
-                || self.ended_near(zero, reach)
+                || self.ended_near(zero, reach, |_| true)
             {
                 continue;
             }
@@ -554,7 +559,8 @@ impl Station {
                 .any(|part| part.position.since(zero).abs() < reach);
             // Upstream of the photo-eye, or crossing it right now: its trigger is still to come.
             let upstream = at_exposure.since(zero) < reach;
-            if known || upstream || self.ended_near(zero, reach) || self.frames.known_stray(zero, reach) {
+            let ended = self.ended_near(zero, reach, |fate| !left::is_lost(fate));
+            if known || upstream || ended || self.frames.known_stray(zero, reach) {
                 continue;
             }
             let at = seen.mid_exposure;
@@ -562,9 +568,12 @@ impl Station {
                 let stray = Stray::FrameWithoutTrigger;
                 actions.push(Action::Record(Entry::Stray { stray, at }));
             }
-            if !self.foreign(zero) {
+            if !self.unfollowed(zero, reach) {
                 self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
                 self.suspect_elsewhere(now, Place::Picture, actions);
+            } else if self.left.cleared() {
+                self.left.under_camera();
+                self.alarm(AlarmKind::PartWithoutTrigger, at, actions);
             }
         }
     }

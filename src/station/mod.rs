@@ -9,7 +9,8 @@
 //! - judge by rules on positive evidence only (`judge`), or by deadline (`decide`);
 //! - plan each reject from the trigger's position and move it with the belt (`schedule`);
 //! - prove by chute eye and passed eye what became of each part (`confirm`);
-//! - take the permit away when it cannot vouch for any of this (`interlock`, `watch`, `slip`).
+//! - take the permit away when it cannot vouch for any of this (`interlock`, `watch`, `slip`), also
+//!   when a part is met that nobody followed (`left`).
 //!
 //! # Terms
 //! *Position zero* of a part is the belt position at the first edge of its trigger.
@@ -43,6 +44,7 @@ pub mod event;
 pub mod interlock;
 pub mod judge;
 pub mod ledger;
+mod left;
 mod matching;
 pub mod schedule;
 mod slip;
@@ -58,7 +60,7 @@ pub use decide::SAFETY;
 pub use view::{AlarmView, LastView, StationView};
 
 use crate::config::{CheckAction, Config, Interlock as InterlockInput, OnFault, Trigger};
-use crate::units::{BeltPosition, Instant, Length, Micros, PartId, RecipeId};
+use crate::units::{Instant, Length, Micros, PartId, RecipeId};
 use belt::{Belt, Reading};
 use debounce::{Debouncer, Settled};
 use event::{Action, AlarmKind, Command, Counts, Entry, Event, Input, Trouble};
@@ -114,6 +116,7 @@ pub(crate) enum PlantedBug {
     OnTimeNotEnforced,
     PermitAfterRestart,
     ChangeoverNewRecipe,
+    LeftPartsExcused,
 }
 
 /// The inputs, debounced.
@@ -207,8 +210,7 @@ pub struct Station {
     /// Of the parts from now on.
     recipe: RecipeId,
     consecutive: u32,
-    /// What crossed the photo-eye up to here, nobody could follow.
-    foreign_until: BeltPosition,
+    left: left::Left,
     /// When `Command::Stop` came.
     ending: Option<Instant>,
     /// Not yet told: the alarms of the start, and whether parts were left unaccounted.
@@ -225,12 +227,6 @@ impl Station {
         debug_assert_eq!(counts.in_flight, 0, "parts of a former run cannot be in flight");
         counts.in_flight = 0;
         let capacity = Ledger::capacity_for(&config, last_sensor(&config));
-        let longest = config
-            .recipes
-            .iter()
-            .map(|recipe| recipe.part_max)
-            .max()
-            .unwrap_or(Length::ZERO);
         Station {
             now,
             behind: None,
@@ -247,7 +243,7 @@ impl Station {
             last: view::Last::default(),
             recipe: config.station.recipe,
             consecutive: 0,
-            foreign_until: BeltPosition::ZERO + longest,
+            left: left::Left::new(left::longest_part(&config), resume.unaccounted),
             ending: None,
             start: Some(resume.unaccounted > 0),
             stood_since: None,
@@ -442,7 +438,10 @@ impl Station {
 
     /// A person acted at `acted`, and takes note of what was to be seen until then.
     fn acknowledge(&mut self, acted: Instant, now: Instant, actions: &mut Vec<Action>) {
-        self.lock.acknowledge(acted, now, actions);
+        if self.lock.acknowledge(acted, now, actions) {
+            self.belt_cleared();
+        }
+        self.forget_met();
         self.consecutive = 0;
     }
 

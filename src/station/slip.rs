@@ -15,7 +15,7 @@
 
 use super::Station;
 use crate::station::event::{Action, AlarmKind, Fate, Unaccounted};
-use crate::units::{BeltPosition, Instant, Length};
+use crate::units::{Instant, Length};
 
 /// Off to the same side this often is no accident.
 const RUN: u32 = 3;
@@ -162,22 +162,7 @@ impl Station {
             };
             self.end(now, 0, fate, actions);
         }
-        self.foreign_until = self.belt.position_at(now) + self.longest_part();
-    }
-
-    /// A part that crossed the photo-eye at `zero` may be one that nobody could follow:
-    /// from before the start, or from before the positions became void.
-    pub(super) fn foreign(&self, zero: BeltPosition) -> bool {
-        zero <= self.foreign_until
-    }
-
-    fn longest_part(&self) -> Length {
-        self.config
-            .recipes
-            .iter()
-            .map(|recipe| recipe.part_max)
-            .max()
-            .unwrap_or(Length::ZERO)
+        self.leave_all(self.belt.position_at(now));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cameras;
 mod faults;
+mod left;
 
 use super::event::*;
 use super::testing::rig::Rig;
@@ -12,7 +13,7 @@ use super::testing::{self, PERMIT};
 use super::*;
 use crate::config::{CameraMode, Motion};
 use crate::status::State;
-use crate::units::{LaneId, Speed};
+use crate::units::{BeltPosition, LaneId, Speed};
 
 const PASSED: Fate = Fate::Passed { verified: true };
 
@@ -338,26 +339,6 @@ fn after_a_crash_the_permit_waits_for_a_person() {
     rig.run(30);
     assert!(rig.permit());
     assert_eq!(rig.counts().seen, 10);
-}
-
-#[test]
-fn what_was_on_the_belt_before_the_start_is_no_alarm_when_it_passes() {
-    let mut rig = Rig::new();
-    rig.things.push(testing::rig::Thing {
-        zero: -100_000,
-        length: 28_000,
-        good: true,
-        removed: false,
-    });
-    rig.run(1_500);
-    assert!(rig.entries().any(|e| matches!(
-        e,
-        Entry::Stray {
-            stray: Stray::PassedEyeWithoutPart,
-            ..
-        }
-    )));
-    assert!(rig.permit() && rig.alarms().is_empty(), "{:?}", rig.alarms());
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub struct AtEye {
     /// The part that covers it, or covered it last, and where its leading edge was.
     part: Option<(PartId, BeltPosition)>,
     repeats: u32,
-    ended: ArrayVec<BeltPosition, ENDED>,
+    ended: ArrayVec<(BeltPosition, Fate), ENDED>,
 }
 
 impl Station {
@@ -117,7 +117,8 @@ impl Station {
         if !room {
             let fate = Fate::Unaccounted(Unaccounted::LedgerFull);
             self.ledger.end_unplaced(fate);
-            self.remember_end(position);
+            self.remember_end(position, fate);
+            self.left.uncleared();
             actions.push(Action::Record(Entry::Ended {
                 part: id,
                 fate,
@@ -165,19 +166,22 @@ impl Station {
         }
     }
 
-    pub(super) fn remember_end(&mut self, position: BeltPosition) {
+    pub(super) fn remember_end(&mut self, position: BeltPosition, fate: Fate) {
         if self.eye.ended.is_full() {
             self.eye.ended.remove(0);
         }
-        self.eye.ended.push(position);
+        self.eye.ended.push((position, fate));
     }
 
-    /// A part that began near here has ended lately.
-    pub(super) fn ended_near(&self, position: BeltPosition, reach: Length) -> bool {
-        self.eye
-            .ended
-            .iter()
-            .any(|ended| ended.since(position).abs() < reach)
+    /// A part that began near here has ended lately, in one of these ways.
+    pub(super) fn ended_near(
+        &self,
+        position: BeltPosition,
+        reach: Length,
+        how: impl Fn(Fate) -> bool,
+    ) -> bool {
+        let near = |ended: &(BeltPosition, Fate)| ended.0.since(position).abs() < reach && how(ended.1);
+        self.eye.ended.iter().any(near)
     }
 
     #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct StationView {
     pub state: State,
     pub permit: bool,
     pub counts: Counts,
+    /// Parts that nobody judged and that went past the passed eye, since the start.
+    pub unjudged: u64,
     /// Parts from now on belong to this recipe.
     pub recipe: RecipeId,
     /// Gravest first.
@@ -32,7 +34,7 @@ pub struct StationView {
     pub passed_verified: bool,
 }
 
-/// Words: [`alarm::words`].
+/// Words: [`alarm::words_about`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlarmView {
     pub kind: AlarmKind,
@@ -41,6 +43,7 @@ pub struct AlarmView {
     /// It keeps the permit off.
     pub stops: bool,
     pub since: Instant,
+    pub about: alarm::About,
 }
 
 /// Words: `Rules::explain` of its recipe.
@@ -76,6 +79,7 @@ impl Station {
                 present: a.present,
                 stops: a.stops,
                 since: a.since,
+                about: self.about(a.kind),
             })
             .collect();
         alarms.sort_unstable_by_key(|a| (!a.stops, alarm::severity(a.kind), a.since, a.kind));
@@ -83,6 +87,7 @@ impl Station {
             state: self.state(now),
             permit: self.lock.permit(),
             counts: self.ledger.counts,
+            unjudged: self.left.unjudged,
             recipe: self.recipe,
             alarms,
             last: self.last.part,

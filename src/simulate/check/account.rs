@@ -26,6 +26,7 @@ impl Checker {
         }
         let Some(station) = station else { return Ok(()) };
         self.stops(now, actions)?;
+        self.tells_unjudged(now, actions)?;
         if station.counts() != self.counts {
             let words = format!(
                 "counts {:?}, its entries give {:?}",
@@ -85,6 +86,7 @@ impl Checker {
                 alarm, raised: true, ..
             } => {
                 self.alarms.insert(alarm, now);
+                self.standing.insert(alarm);
                 if alarm == AlarmKind::EncoderSlip {
                     self.jumped = None;
                     self.slip_stands = true;
@@ -92,11 +94,10 @@ impl Checker {
                 self.only_with_faults(now, alarm)
             }
             Entry::Alarm {
-                alarm: AlarmKind::EncoderSlip,
-                raised: false,
-                ..
+                alarm, raised: false, ..
             } => {
-                self.slip_stands = false;
+                self.standing.remove(&alarm);
+                self.slip_stands &= alarm != AlarmKind::EncoderSlip;
                 Ok(())
             }
             Entry::Fired {
@@ -396,7 +397,7 @@ impl Checker {
             | AlarmKind::OutputsLost
             | AlarmKind::LedgerFull
             | AlarmKind::Trouble(Trouble::Queue | Trouble::LinesLost) => true,
-            AlarmKind::PulseFault | AlarmKind::EncoderSlip => {
+            AlarmKind::PulseFault | AlarmKind::EncoderSlip | AlarmKind::PartWithoutTrigger => {
                 self.config.station.on_fault == OnFault::StopBelt
             }
             _ => false,

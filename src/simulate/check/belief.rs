@@ -105,7 +105,7 @@ impl Checker {
                 return fail(now, "slip", "the encoder jumped and nobody was told".into());
             }
         }
-        let alarms = &self.alarms;
+        let (alarms, standing) = (&self.alarms, &self.standing);
         let told = |crossed: Instant| {
             [
                 AlarmKind::RejectNotConfirmed,
@@ -113,7 +113,7 @@ impl Checker {
                 AlarmKind::PulseFault,
             ]
             .iter()
-            .any(|kind| alarms.get(kind).is_some_and(|&at| at >= crossed))
+            .any(|kind| standing.contains(kind) || alarms.get(kind).is_some_and(|&at| at >= crossed))
         };
         // The belt may have stood long between the alarm and the part's end.
         self.untold.retain(|&(_, crossed, _)| !told(crossed));

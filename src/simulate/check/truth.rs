@@ -6,14 +6,7 @@ impl Checker {
     pub fn truth(&mut self, note: &TruthNote) -> Checked {
         match *note {
             TruthNote::Crossed { part, at, sensed } => {
-                let real = Real {
-                    crossed: at,
-                    id: None,
-                    touched: None,
-                    gone: None,
-                    settled: false,
-                };
-                self.real.insert(part.number, real);
+                self.real.insert(part.number, Real::new(at));
                 // Overlooked, as announced; a sensor that is stuck stays so.
                 if !sensed && !self.photo_stuck {
                     self.end_disturbance(at, Spoils::PhotoEye);
@@ -22,6 +15,16 @@ impl Checker {
                     self.stamps.insert(at, part.number);
                     self.unseen.insert(at, part.number);
                 }
+                Ok(())
+            }
+            // Something was wrong before the station came.
+            TruthNote::Left { part, at } => {
+                self.faults += 1;
+                self.real.insert(part.number, Real::new(at));
+                Ok(())
+            }
+            TruthNote::AtPassedEye { number, at } => {
+                self.at_passed_eye(number, at);
                 Ok(())
             }
             TruthNote::Touched { number, at } => {

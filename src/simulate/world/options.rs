@@ -30,6 +30,8 @@ pub struct WorldOptions {
     pub picture: (u32, u32),
     /// No more parts are laid after this many.
     pub parts_max: Option<u64>,
+    /// Parts that lie between photo-eye and last sensor from the beginning, as many as there is room for.
+    pub left_on_belt: u32,
     /// Keep a list of [`TruthNote`](crate::simulate::part::TruthNote)s for the checks.
     pub keep_notes: bool,
 }
@@ -77,6 +79,7 @@ impl WorldOptions {
             fall,
             picture,
             parts_max: None,
+            left_on_belt: 0,
             keep_notes: false,
         }
     }

@@ -108,8 +108,13 @@ impl World {
             }
             _ => {}
         }
-        let jitter = self.rng_noise.range(0, self.options.edge_jitter.get());
-        self.sense(input, active, at + Micros::new(jitter));
+        let at = at + Micros::new(self.rng_noise.range(0, self.options.edge_jitter.get()));
+        let stuck = self.stuck.iter().any(|s| s.0 == input);
+        if input == Input::PassedEye && active && !stuck {
+            let number = self.parts[i].truth.part.number;
+            self.truth.note(TruthNote::AtPassedEye { number, at });
+        }
+        self.sense(input, active, at);
     }
 
     /// Off and on again a few times after a leading edge.
