@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# What the scripts of this folder share; sourced, not run.
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+here=$project/cross/arm
+# Compiler and libraries unpacked from Debian packages: some 900 MB. Safe to delete.
+cache=${ELEK_CROSS_CACHE:-$project/target/cross}
+
+say() { echo "arm: $*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+# name_of arm64|armv7 : sets everything that differs between the two.
+#   triple   Rust's name, gnu   that of the C compiler, arch   Debian's, qemu   the emulator
+name_of() {
+    case $1 in
+    arm64) triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu arch=arm64 qemu=qemu-aarch64-static ;;
+    armv7) triple=armv7-unknown-linux-gnueabihf gnu=arm-linux-gnueabihf arch=armhf qemu=qemu-arm-static ;;
+    *) die "unknown kind of box: $1 (arm64 or armv7)" ;;
+    esac
+}
+
+# env_of arm64|armv7 : exports what cargo needs to build for it and to run what it built.
+env_of() {
+    name_of "$1"
+    local upper
+    upper=$(echo "$triple" | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${upper}_LINKER=$gnu-gcc"
+    export "CARGO_TARGET_${upper}_RUNNER=$qemu -L /usr/$gnu"
+    # For what is C in the graph (SQLite) and for the bindings of Video4Linux.
+    export "CC_${triple//-/_}=$gnu-gcc" "AR_${triple//-/_}=$gnu-ar"
+    export "BINDGEN_EXTRA_CLANG_ARGS_${triple//-/_}=-isystem /usr/$gnu/include"
+    # Debian's compiler, where rustup's has no library for this target.
+    if [ -x "$cache/bin/cargo" ] && ! has_target; then
+        PATH=$cache/bin:$PATH
+        export PATH
+        # Not what a rustup proxy would choose.
+        unset RUSTUP_TOOLCHAIN
+    fi
+}
+
+# The machine's own Rust can build for it.
+has_target() {
+    local root
+    root=$(rustc --print sysroot 2>/dev/null) && [ -d "$root/lib/rustlib/$triple/lib" ]
+}
