@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Debian packages of elek:
+#
+#   cross/deb/build.sh arm64 armhf amd64      target/deb/elek_VERSION_ARCH.deb, each
+#
+# Builds the binary for each kind of box first. What is packed: the binary (models built in), the
+# services with their user, folders and device rights, a configuration, manual pages, completions.
+set -euo pipefail
+. "$(dirname "$0")/../arm/lib.sh"
+cd "$project"
+[ $# -gt 0 ] || die "say for which boxes: arm64, armhf, amd64"
+
+missing=()
+command -v dh >/dev/null 2>&1 || missing+=(debhelper)
+command -v dpkg-buildpackage >/dev/null 2>&1 || missing+=(dpkg-dev)
+if [ ${#missing[@]} != 0 ]; then
+    [ "$(id -u)" = 0 ] || die "more packages are needed. Run: sudo apt-get install --no-install-recommends ${missing[*]}"
+    apt-get -q update >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >&2
+fi
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+out=${CARGO_TARGET_DIR:-$project/target}/deb
+mkdir -p "$out"
+
+# built ARCH : sets `binary` and `run`, the words before it that make it run here
+built() {
+    local target=${CARGO_TARGET_DIR:-$project/target}
+    if [ "$1" = amd64 ]; then
+        ${CARGO:-cargo} build --release --bin elek
+        binary=$target/release/elek run=()
+        return
+    fi
+    local box=$1
+    [ "$box" = armhf ] && box=armv7
+    "$project/cross/arm/build.sh" "$box"
+    name_of "$box"
+    binary=$target/$triple/release/elek run=("$qemu" -L "/usr/$gnu")
+}
+
+# stage FOLDER : everything as it will lie on the box
+stage() {
+    local root=$1 elek=("${run[@]}" "$binary")
+    install -D -m 755 "$binary" "$root/usr/bin/elek"
+    for unit in elek elek-outputs; do
+        install -D -m 644 "systemd/$unit.service" "$root/lib/systemd/system/$unit.service"
+    done
+    install -d "$root/etc/elek"
+    # The built-in line, with its record where the service may write.
+    "${elek[@]}" config default |
+        sed 's|"elek-data"|"/var/lib/elek"|; s|"elek-data/|"/var/lib/elek/|' >"$root/etc/elek/station.toml"
+    "${elek[@]}" check "$root/etc/elek/station.toml" >/dev/null
+    "${elek[@]}" man --all "$root/usr/share/man/man1"
+    install -d "$root/usr/share/bash-completion/completions" "$root/usr/share/zsh/vendor-completions" \
+        "$root/usr/share/fish/vendor_completions.d"
+    "${elek[@]}" completions bash >"$root/usr/share/bash-completion/completions/elek"
+    "${elek[@]}" completions zsh >"$root/usr/share/zsh/vendor-completions/_elek"
+    "${elek[@]}" completions fish >"$root/usr/share/fish/vendor_completions.d/elek.fish"
+    install -D -m 644 -t "$root/usr/share/doc/elek" README.md LICENSE-MIT docs/*.md docs/*.png
+    install -D -m 644 -t "$root/usr/share/doc/elek/models" models/NOTICE models/README.md models/manifest.toml
+}
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/elek-deb.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+for arch in "$@"; do
+    case $arch in amd64 | arm64 | armhf) ;; *) die "unknown architecture: $arch (amd64, arm64 or armhf)" ;; esac
+    built "$arch"
+    tree=$work/$arch/elek
+    mkdir -p "$tree"
+    cp -r cross/deb/debian "$tree/"
+    stage "$tree/stage"
+    cp systemd/elek.sysusers "$tree/debian/elek.sysusers"
+    cp systemd/elek.tmpfiles "$tree/debian/elek.tmpfiles"
+    cp systemd/72-elek.rules "$tree/debian/elek.udev"
+    # Of the last commit, so that the same sources make the same package.
+    date=$(git log -1 --format=%cD 2>/dev/null || date -R)
+    printf 'elek (%s) unstable; urgency=medium\n\n  * See the changelog of the project.\n\n -- The elek authors <elek@localhost>  %s\n' \
+        "$version" "$date" >"$tree/debian/changelog"
+    glibc=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1)
+    echo "shlibs:Depends=libc6 (>= ${glibc#GLIBC_}), libgcc-s1" >"$tree/debian/elek.substvars"
+    (cd "$tree" && dpkg-buildpackage -b -us -uc -d -a"$arch" >"$work/$arch/log" 2>&1) || {
+        cat "$work/$arch/log" >&2
+        die "the package for $arch could not be built"
+    }
+    cp "$work/$arch/elek_${version}_$arch.deb" "$out/"
+    echo "$out/elek_${version}_$arch.deb: $(stat -c %s "$out/elek_${version}_$arch.deb" | numfmt --to=iec-i --suffix=B)"
+done
