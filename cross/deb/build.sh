@@ -55,7 +55,8 @@ stage() {
     "${elek[@]}" completions bash >"$root/usr/share/bash-completion/completions/elek"
     "${elek[@]}" completions zsh >"$root/usr/share/zsh/vendor-completions/_elek"
     "${elek[@]}" completions fish >"$root/usr/share/fish/vendor_completions.d/elek.fish"
-    install -D -m 644 -t "$root/usr/share/doc/elek" README.md LICENSE-MIT docs/*.md docs/*.png
+    install -D -m 644 -t "$root/usr/share/doc/elek" README.md LICENSE-MIT
+    install -D -m 644 -t "$root/usr/share/doc/elek/docs" CHANGELOG.md ARCHITECTURE.md docs/*.md docs/*.png
     install -D -m 644 -t "$root/usr/share/doc/elek/models" models/NOTICE models/README.md models/manifest.toml
 }
 
@@ -76,7 +77,7 @@ for arch in "$@"; do
     printf 'elek (%s) unstable; urgency=medium\n\n  * See the changelog of the project.\n\n -- The elek authors <elek@localhost>  %s\n' \
         "$version" "$date" >"$tree/debian/changelog"
     glibc=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1)
-    echo "shlibs:Depends=libc6 (>= ${glibc#GLIBC_}), libgcc-s1" >"$tree/debian/elek.substvars"
+    echo "libc6 (>= ${glibc#GLIBC_}), libgcc-s1" >"$tree/depends"
     (cd "$tree" && dpkg-buildpackage -b -us -uc -d -a"$arch" >"$work/$arch/log" 2>&1) || {
         cat "$work/$arch/log" >&2
         die "the package for $arch could not be built"
