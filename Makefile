@@ -8,10 +8,10 @@ CARGO ?= cargo
 CHECKED := --release --config profile.release.package.elek.debug-assertions=true \
            --config profile.release.package.elek.overflow-checks=true
 
-.PHONY: help setup demo test test-kill test-long test-vm lint models release
+.PHONY: help setup demo test test-kill test-long test-vm test-arm test-arm-full test-deb lint models release arm64 armv7 deb
 
 help:            ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup:           # what a build needs beyond rustup
 	@sh cross/setup.sh
@@ -33,6 +33,15 @@ test-vm: setup   ## the release binary against kernel drivers, in a virtual mach
 	CARGO="$(CARGO)" cross/vm/test.sh
 	@ELEK_VM_KERNEL=6.12 cross/vm/test.sh vm_lines
 
+test-arm: setup  ## the tests that depend on the processor, on emulated ARM cores; docs/ARM.md
+	CARGO="$(CARGO)" cross/arm/test.sh
+
+test-arm-full: setup ## the whole suite on each emulated ARM core; an hour or more
+	CARGO="$(CARGO)" cross/arm/test.sh full
+
+test-deb:        ## installs, upgrades, removes and purges what make deb made, in a chroot, as root
+	cross/deb/test.sh amd64 arm64 armhf
+
 lint: setup      ## format, clippy, documentation
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
@@ -43,3 +52,12 @@ models:          ## train the shipped models again (Python, about an hour)
 
 release: setup   ## the binary that goes on a box
 	$(CARGO) build --release
+
+arm64: setup     ## the same for 64-bit ARM boxes, on a Debian machine
+	CARGO="$(CARGO)" cross/arm/build.sh arm64
+
+armv7: setup     ## the same for 32-bit ARM boxes
+	CARGO="$(CARGO)" cross/arm/build.sh armv7
+
+deb: setup       ## Debian packages for arm64, armhf and amd64, into target/deb
+	CARGO="$(CARGO)" cross/deb/build.sh arm64 armhf amd64

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is used by the scripts that read it
 # What the scripts of this folder share; sourced, not run.
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -13,11 +14,19 @@ die() {
 }
 
 # name_of arm64|armv7 : sets everything that differs between the two.
-#   triple   Rust's name, gnu   that of the C compiler, arch   Debian's, qemu   the emulator
+#   box    this word, triple   Rust's name, gnu   that of the C compiler, arch   Debian's
+#   qemu   the emulator, elf   how its programs begin
 name_of() {
+    box=$1
     case $1 in
-    arm64) triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu arch=arm64 qemu=qemu-aarch64-static ;;
-    armv7) triple=armv7-unknown-linux-gnueabihf gnu=arm-linux-gnueabihf arch=armhf qemu=qemu-arm-static ;;
+    arm64)
+        triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu arch=arm64 qemu=qemu-aarch64-static
+        elf='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+        ;;
+    armv7)
+        triple=armv7-unknown-linux-gnueabihf gnu=arm-linux-gnueabihf arch=armhf qemu=qemu-arm-static
+        elf='\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x28\x00'
+        ;;
     *) die "unknown kind of box: $1 (arm64 or armv7)" ;;
     esac
 }

@@ -36,7 +36,7 @@ fi
 made_of=$(sha256sum <"$0" | cut -c1-16)
 [ "$(cat "$cache/made-of" 2>/dev/null)" = "$made_of" ] && exit 0
 say "no Rust library for ${lacking[*]} here: unpacking Debian's Rust (once)"
-rm -rf "$cache/debs" "$cache/root" "$cache/bin"
+rm -rf "${cache:?}"/{debs,root,bin}
 mkdir -p "$cache"/{debs,root,bin} "$cache"/apt/{lists/partial,archives/partial,parts,sources}
 
 # The machine's own sources, for two architectures. The library for armhf is of the same version in
@@ -68,7 +68,7 @@ apt-get -q update >/dev/null || say "some package lists could not be read"
 
 # One version for compiler and libraries: their metadata has to match.
 version=$(apt-cache policy rustc-web | awk '/Candidate:/ {print $2}')
-[ -n "$version" ] && [ "$version" != "(none)" ] || die "the machine's sources offer no rustc-web"
+[ "${version:-(none)}" != "(none)" ] || die "the machine's sources offer no rustc-web"
 library=$(apt-cache show "libstd-rust-web-dev=$version" | sed -n 's/^Depends: \(libstd-rust-web-[0-9.]*\) .*/\1/p' | head -1)
 llvm=$(apt-cache show "$library=$version" | grep -oE 'libllvm[0-9]+' | head -1)
 upstream=${version%%+*}

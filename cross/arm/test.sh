@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# The test suite on emulated ARM processors:
+#
+#   cross/arm/test.sh            what a change must pass: each kind of core, the tests that depend on it
+#   cross/arm/test.sh full       the whole suite on each kind of core
+#
+# Emulated is the processor, not the kernel: system calls go to the machine's own, times mean nothing. What
+# cannot hold there is left out below, each with its reason, and runs natively in `make test` and in the
+# virtual machine.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$project"
+mode=${1:-short}
+case $mode in short | full) ;; *) die "say nothing, or full" ;; esac
+
+# A core for each generation of boards: without and with dot products, and all that the emulator knows.
+cores=(cortex-a53 cortex-a72 cortex-a76 max)
+
+# As the Makefile compiles tests: what is shipped, with elek's own assertions and checks of overflow.
+options=(--release --config profile.release.package.elek.debug-assertions=true
+    --config profile.release.package.elek.overflow-checks=true)
+
+# Left out, one name a line, with the reason behind it.
+skip=()
+while read -r name _; do skip+=(--skip "$name"); done < <(grep -v '^#' "$here/left-out.txt")
+
+"$here/toolchain.sh" arm64 armv7
+
+# on BOX CORE CARGO-ARGUMENTS... : cargo test, in a world where programs for the box run
+on() {
+    local kind=$1 core=$2 started=$SECONDS
+    shift 2
+    (
+        env_of "$kind"
+        upper=$(echo "$triple" | tr 'a-z-' 'A-Z_')
+        # Test programs run by themselves there, and so do their children.
+        unset "CARGO_TARGET_${upper}_RUNNER"
+        nice "${CARGO:-cargo}" test --no-run "${options[@]}" --target "$triple" "$@" 2>&1 | grep -v Executable >&2 || exit 1
+        say "$kind as $core: $*"
+        "$here/emulate.sh" "$kind" "$core" "${CARGO:-cargo}" test --quiet --no-fail-fast "${options[@]}" --target "$triple" "$@" -- "${skip[@]}"
+    )
+    say "$kind as $core: passed, $((SECONDS - started)) s"
+}
+
+# What this machine's own processor makes of the same pictures, shifts and models, for comparison.
+ELEK_SAME=$(mktemp -d "${TMPDIR:-/tmp}/elek-same.XXXXXX")
+export ELEK_SAME
+trap 'rm -rf "$ELEK_SAME"' EXIT
+nice "${CARGO:-cargo}" test --quiet "${options[@]}" --test same_everywhere
+
+if [ "$mode" = full ]; then
+    for core in "${cores[@]}"; do on arm64 "$core"; done
+    on armv7 max
+    exit 0
+fi
+# The integer paths and the models on each kind of core, the rest of the library's tests on the smallest.
+on arm64 cortex-a53 --lib --test same_everywhere --test inspector --test model_files --test no_alloc
+for core in "${cores[@]:1}"; do
+    on arm64 "$core" --test same_everywhere --test inspector
+done

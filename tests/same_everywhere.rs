@@ -1,0 +1,248 @@
+//! The same on every processor: what elek reckons in integers to the last bit, what tract reckons in
+//! floating point within a tolerance. Pictures are compared with stored hashes; simulated shifts and the
+//! shipped models with what another processor has left in the folder `ELEK_SAME`: the first run there
+//! writes, later ones compare. `make test-arm` runs this natively, then on emulated ARM cores.
+
+use arrayvec::ArrayVec;
+use elek::config::{BeltAxis, Contrast, Crop, Fit, Locate};
+use elek::infer::engine::Engine;
+use elek::infer::manifest::{self, Filter};
+use elek::simulate::render::{Mask, PartLook, Renderer, Scene, ScenePart, supported};
+use elek::simulate::virtual_run::simulate;
+use elek::units::Length;
+use elek::vision::{Frame, Locator, PartSize, PixelFormat, Preprocessor};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+const WIDTH: u32 = 320;
+const HEIGHT: u32 = 240;
+const UM_PER_PX: f64 = 200.0;
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)[..8]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+fn renderer() -> Renderer {
+    Renderer::new(7, WIDTH, HEIGHT, UM_PER_PX)
+}
+
+/// One whole cap, defective for odd seeds, and one that the picture's edge cuts.
+fn scene(seed: u64) -> Scene {
+    let part = |x, y, seed: u64| ScenePart {
+        x,
+        y,
+        look: PartLook::from_seed(seed, seed % 2 == 1),
+    };
+    Scene {
+        belt_um: 12_345 * seed as i64,
+        seed,
+        parts: vec![part(118.3, 121.7, seed), part(301.0, 15.5, seed + 100)],
+    }
+}
+
+fn frame(renderer: &mut Renderer, format: PixelFormat, seed: u64) -> (Frame, Mask) {
+    let (mut bytes, mut mask) = (Vec::new(), Mask::default());
+    renderer.frame(&scene(seed), format, &mut bytes, Some(&mut mask));
+    let stride = renderer.stride(format);
+    (
+        Frame {
+            stride,
+            ..Frame::new(format, WIDTH, HEIGHT, bytes)
+        },
+        mask,
+    )
+}
+
+/// Random samples in a format that the renderer does not draw.
+fn noise(format: PixelFormat) -> Frame {
+    let mut bytes = vec![0; format.picture_bytes(WIDTH, HEIGHT, format.row_bytes(WIDTH))];
+    let mut state = 12_345u32;
+    for byte in &mut bytes {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+    Frame::new(format, WIDTH, HEIGHT, bytes)
+}
+
+fn locator() -> Locator {
+    let size = PartSize {
+        min: Length::from_mm(20),
+        max: Length::from_mm(40),
+        gap_min: Length::from_mm(8),
+    };
+    let locate = Locate {
+        contrast: Contrast::PartBrighter,
+        threshold: None,
+    };
+    Locator::with_sizes(locate, UM_PER_PX, BeltAxis::PlusX, size)
+}
+
+/// Frame, blobs and model inputs in every format: one line each.
+fn pictures() -> String {
+    let crops = [
+        Crop::Part {
+            margin: Length::from_mm(2),
+        },
+        Crop::Picture { fit: Fit::Letterbox },
+        Crop::Picture { fit: Fit::Cover },
+        Crop::Picture { fit: Fit::Stretch },
+    ];
+    let (mut renderer, mut locator, mut lines) = (renderer(), locator(), String::new());
+    for format in PixelFormat::ALL.into_iter().filter(|f| *f != PixelFormat::Mjpg) {
+        let frame = match supported(format) {
+            true => frame(&mut renderer, format, 3).0,
+            false => noise(format),
+        };
+        let mut blobs = ArrayVec::new();
+        locator.locate(&frame, &mut blobs).expect("the frame is whole");
+        let mut inputs = Vec::new();
+        for (crop, filter) in crops
+            .into_iter()
+            .flat_map(|c| [(c, Filter::Bilinear), (c, Filter::Bicubic)])
+        {
+            for size in [96, 160, 224] {
+                let mut rgb = vec![0; (size * size * 3) as usize];
+                let blob = blobs.first().copied();
+                if blob.is_none() && matches!(crop, Crop::Part { .. }) {
+                    continue;
+                }
+                Preprocessor::new(crop, size, filter, UM_PER_PX)
+                    .run(&frame, blob, &mut rgb)
+                    .expect("the frame is whole");
+                inputs.extend_from_slice(&rgb);
+            }
+        }
+        let found = format!("{blobs:?}");
+        writeln!(
+            lines,
+            "{format}: frame {} blobs {} {} inputs {}",
+            hash(&frame.bytes),
+            blobs.len(),
+            hash(found.as_bytes()),
+            hash(&inputs)
+        )
+        .expect("a string takes everything");
+    }
+    lines
+}
+
+/// Events and actions of simulated shifts with faults.
+fn shifts() -> String {
+    let mut lines = String::new();
+    for seed in 0..12 {
+        let mut trace = Vec::new();
+        simulate(seed, Some(&mut trace)).unwrap_or_else(|failure| panic!("seed {seed}: {failure:?}"));
+        let text: String = trace
+            .iter()
+            .map(|line| serde_json::to_string(line).expect("a trace is JSON") + "\n")
+            .collect();
+        writeln!(
+            lines,
+            "seed {seed}: {} lines {}",
+            trace.len(),
+            hash(text.as_bytes())
+        )
+        .expect("a string takes everything");
+    }
+    lines
+}
+
+#[test]
+fn pictures_are_the_same_to_the_bit() {
+    let lines = pictures();
+    println!("{lines}");
+    insta::assert_snapshot!("pictures", lines);
+}
+
+/// What another processor has left under this name; without one, `own` is left for others.
+fn of_another(name: &str, own: &str) -> Option<String> {
+    let path = PathBuf::from(std::env::var_os("ELEK_SAME")?).join(name);
+    if !path.exists() {
+        std::fs::write(&path, own).expect("the folder ELEK_SAME can be written");
+        return None;
+    }
+    Some(std::fs::read_to_string(&path).expect("the folder ELEK_SAME can be read"))
+}
+
+#[test]
+fn shifts_are_the_same_to_the_bit() {
+    let lines = shifts();
+    println!("{lines}");
+    let other = of_another("shifts", &lines).unwrap_or_else(shifts);
+    assert_eq!(lines, other);
+}
+
+/// Largest difference between processors. int8 models differ by the order of additions: a sum at a half
+/// is rounded to one step or the other, and that grows from layer to layer (ARCHITECTURE.md, "int8 and the
+/// order of additions").
+const SCORE: f32 = 0.03;
+const PROBABILITY: f32 = 0.21;
+/// On average over a mask the steps cancel out.
+const PROBABILITY_MEAN: f32 = 0.004;
+
+const PICTURES: u64 = 4;
+
+/// A line for each shipped model and rendered cap: all scores; of a mask each 97th value.
+fn outputs() -> String {
+    let (mut renderer, mut locator, mut lines) = (renderer(), locator(), String::new());
+    for name in ["cap-classify", "cap-segment"] {
+        let info =
+            manifest::resolve(Path::new("."), &format!("builtin:{name}"), None).expect("it is built in");
+        let bytes = info.bytes().expect("it is built in");
+        let mut engine = Engine::load(&bytes, &info).expect("the shipped models load");
+        for seed in 0..PICTURES {
+            let (frame, _) = frame(&mut renderer, PixelFormat::Rgb3, seed);
+            let mut blobs = ArrayVec::new();
+            locator.locate(&frame, &mut blobs).expect("the frame is whole");
+            let mut rgb = vec![0; (info.size * info.size * 3) as usize];
+            let margin = Length::from_mm(2);
+            Preprocessor::new(Crop::Part { margin }, info.size, info.filter, UM_PER_PX)
+                .run(&frame, blobs.first().copied(), &mut rgb)
+                .expect("the cap is found");
+            let values = engine.run(&rgb).expect("the model runs");
+            let kept = values.iter().step_by(if values.len() > 100 { 97 } else { 1 });
+            let kept: Vec<String> = kept.map(|v| format!("{v:.5}")).collect();
+            lines += &format!("{name} {} picture {seed}: {}\n", hash(&bytes), kept.join(" "));
+        }
+    }
+    lines
+}
+
+fn numbers(line: &str) -> (&str, Vec<f32>) {
+    let (what, values) = line.split_once(": ").expect("a name before the values");
+    let values = values.split(' ').map(|v| v.parse().expect("a number"));
+    (what, values.collect())
+}
+
+#[test]
+fn the_shipped_models_give_the_same_within_a_tolerance() {
+    let own = outputs();
+    let other = of_another("models", &own).unwrap_or_else(outputs);
+    assert_eq!(own.lines().count(), other.lines().count());
+    for (own, other) in own.lines().zip(other.lines()) {
+        let ((what, values), (of, wanted)) = (numbers(own), numbers(other));
+        assert_eq!((what, values.len()), (of, wanted.len()));
+        let differences = values.iter().zip(&wanted).map(|(a, b)| (a - b).abs());
+        let largest = differences.clone().fold(0.0, f32::max);
+        let mean = differences.sum::<f32>() / values.len() as f32;
+        println!(
+            "{what}: {} values within {largest:.5}, {mean:.6} on average",
+            values.len()
+        );
+        let scores = values.len() < 100;
+        assert!(largest <= if scores { SCORE } else { PROBABILITY }, "{what}");
+        assert!(scores || mean <= PROBABILITY_MEAN, "{what}");
+        // Which label it is, is what a verdict rests on.
+        let best = |v: &[f32]| {
+            v.iter()
+                .enumerate()
+                .max_by(|a, b| a.1.total_cmp(b.1))
+                .map(|m| m.0)
+        };
+        assert!(!scores || best(&values) == best(&wanted), "{what}: another label");
+    }
+}
