@@ -190,6 +190,7 @@ impl Line {
         let Motion::Encoder {
             counts_per_mm,
             source: EncoderSource::Simulated,
+            ..
         } = config.belt.motion
         else {
             bail!("the default configuration has no simulated encoder");

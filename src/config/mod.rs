@@ -96,6 +96,8 @@ pub struct Belt {
 pub enum Motion {
     Encoder {
         counts_per_mm: f64,
+        /// It counts down while the belt runs forward.
+        reverse: bool,
         source: EncoderSource,
     },
     /// Constant speed whenever the `running` input is active.

@@ -442,6 +442,16 @@ fn edges_of_an_encoder_on_lines() {
     let slower = text.replace("pulses_per_mm = 4.0", "pulses_per_mm = 2.0");
     let config = read(&slower).unwrap_or_else(|report| panic!("{report}"));
     assert!(matches!(config.cameras[0].source, CameraSource::V4l2(_)));
+    assert!(matches!(
+        config.belt.motion,
+        Motion::Encoder { reverse: false, .. }
+    ));
+    let turned = slower.replace("pulses_per_mm = 2.0", "reverse = true\npulses_per_mm = 2.0");
+    let config = read(&turned).unwrap_or_else(|report| panic!("{report}"));
+    assert!(matches!(
+        config.belt.motion,
+        Motion::Encoder { reverse: true, .. }
+    ));
     // A single line makes twice the edges for as many counts.
     let alone = slower.replace(", b = { chip = \"gpiochip0\", line = 7 }", "");
     assert!(
@@ -450,6 +460,21 @@ fn edges_of_an_encoder_on_lines() {
             .to_string()
             .contains("too many edges")
     );
+}
+
+#[test]
+fn an_encoder_without_direction_cannot_be_turned_round() {
+    let text = said(&[("[belt.encoder] ", "[belt.encoder]\nreverse = true # ")]);
+    assert!(
+        text.contains("`belt.encoder.reverse` needs an encoder that knows its direction"),
+        "{text}"
+    );
+    let lines = DEFAULT.replace(
+        "source = \"simulated\" ",
+        "reverse = true\nsource = { lines = { a = { chip = \"gpiochip0\", name = \"A\" } } } ",
+    );
+    let text = read(&lines).expect_err("one line only").to_string();
+    assert!(text.contains("always counts forward"), "{text}");
 }
 
 #[test]

@@ -118,6 +118,7 @@ codes! { alarm_code, alarm_of, AlarmKind,
     14 => [AlarmKind::PulseFault]
     15 => [AlarmKind::SensorStuck]
     16 => [AlarmKind::PartWithoutTrigger]
+    17 => [AlarmKind::BeltBackward]
     200 => [AlarmKind::Trouble(Trouble::Record)]
     201 => [AlarmKind::Trouble(Trouble::DiskLow)]
     202 => [AlarmKind::Trouble(Trouble::Display)]

@@ -554,6 +554,7 @@ pub fn alarm_word(alarm: AlarmKind) -> &'static str {
         AlarmKind::LateResult => "late_result",
         AlarmKind::BeltSpeed => "belt_speed",
         AlarmKind::EncoderSlip => "encoder_slip",
+        AlarmKind::BeltBackward => "belt_backward",
         AlarmKind::PulseFault => "pulse_fault",
         AlarmKind::PartWithoutTrigger => "part_without_trigger",
         AlarmKind::SensorStuck => "sensor_stuck",

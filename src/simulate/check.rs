@@ -218,6 +218,8 @@ pub struct Checker {
     unjudged: BTreeMap<Instant, u64>,
     /// Alarms that were raised and are not gone. One that stands is not raised anew.
     standing: BTreeSet<AlarmKind>,
+    /// When the belt was pulled back first: parts cross the photo-eye again from then on.
+    pulled_at: Option<Instant>,
     /// Since when the permit has been off.
     off_since: Instant,
     /// Rejected parts that stayed on the belt and whose alarm has not come yet: since when,
@@ -254,6 +256,7 @@ impl Checker {
             cut: None,
             fell_early: false,
             unjudged: BTreeMap::new(),
+            pulled_at: None,
             standing: BTreeSet::new(),
             off_since: Instant::ZERO,
             photo_stuck: false,
@@ -388,6 +391,9 @@ impl Checker {
                 | WorldFault::StopFeed(_)
                 | WorldFault::Contact { .. }
                 | WorldFault::CameraOff(_) => {}
+                WorldFault::PullBack { .. } => {
+                    self.pulled_at.get_or_insert(now);
+                }
                 // What the eye sees of the hand is no part.
                 WorldFault::Wipe { input } => {
                     if let Some(spoils) = sensor(input) {

@@ -5,10 +5,14 @@ use super::world::{TICK, WorldOptions};
 use crate::config::{Belt, Motion};
 use crate::units::{Micros, Speed};
 
+/// How fast a person pulls a belt back, µm/s: slower than any belt of the simulation may run, so that
+/// the counts of one sample do not look like lost ones.
+const PULL: i64 = 150_000;
+
 /// The belt: runs while permitted, else coasts to a stop.
 #[derive(Clone, Debug)]
 pub struct Drive {
-    /// µm since the world began; never goes back.
+    /// µm since the world began; goes back only when somebody pulls.
     position: i64,
     speed: i64,
     set: i64,
@@ -17,6 +21,8 @@ pub struct Drive {
     permit: bool,
     /// Fault: the motor runs whatever the permit says.
     runaway: bool,
+    /// Somebody pulls the standing belt back, this much further.
+    pull: i64,
     encoder: Option<Encoder>,
 }
 
@@ -62,6 +68,7 @@ impl Drive {
             brake_per_tick: (brake / ticks_per_s).max(1),
             permit: false,
             runaway: false,
+            pull: 0,
             encoder,
         }
     }
@@ -74,6 +81,10 @@ impl Drive {
     }
     pub fn runaway(&mut self, on: bool) {
         self.runaway = on;
+    }
+    /// Somebody pulls the belt back as soon as it stands, and lets go when the motor starts.
+    pub fn pull_back(&mut self, um: i64) {
+        self.pull = um;
     }
     pub fn slip(&mut self, per_mille: i64) {
         if let Some(encoder) = &mut self.encoder {
@@ -106,7 +117,18 @@ impl Drive {
 
     /// The motor's answer at the start of a tick; within the tick the speed is constant.
     pub fn begin_tick(&mut self) {
-        let target = if self.permit || self.runaway { self.set } else { 0 };
+        let driven = self.permit || self.runaway;
+        if driven {
+            self.pull = 0;
+        }
+        if self.pull > 0 && self.speed <= 0 {
+            self.speed = -PULL;
+            self.pull -= PULL * TICK.get() / 1_000_000;
+            return;
+        }
+        // Who lets go of a belt leaves it standing.
+        self.speed = self.speed.max(0);
+        let target = if driven { self.set } else { 0 };
         self.speed = match target {
             t if t > self.speed => t.min(self.speed.saturating_add(self.accelerate_per_tick)),
             t => t.max(self.speed.saturating_sub(self.brake_per_tick)),
@@ -144,6 +166,7 @@ mod tests {
             coast: Length::from_mm(coast_mm),
             motion: Motion::Encoder {
                 counts_per_mm: 4.0,
+                reverse: false,
                 source: EncoderSource::Simulated,
             },
         }
@@ -185,6 +208,26 @@ mod tests {
                 drive.position() - before
             );
         }
+    }
+
+    #[test]
+    fn a_standing_belt_can_be_pulled_back_until_the_motor_starts() {
+        let mut drive = Drive::new(&belt(0), &options(500_000), &mut Rng::new(1));
+        drive.permit(true);
+        ticks(&mut drive, 1_000);
+        drive.permit(false);
+        ticks(&mut drive, 10);
+        let (stood, counted) = (drive.position(), drive.counts().unwrap());
+        drive.pull_back(30_000);
+        ticks(&mut drive, 1_000);
+        assert_eq!(drive.position(), stood - 30_000);
+        assert_eq!(drive.counts().unwrap(), counted - 120);
+        drive.pull_back(30_000);
+        ticks(&mut drive, 100);
+        drive.permit(true);
+        ticks(&mut drive, 10);
+        assert!(drive.speed() > 0);
+        assert!(drive.position() > stood - 60_000, "it was let go");
     }
 
     #[test]

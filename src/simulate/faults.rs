@@ -6,7 +6,7 @@ use super::rng::Rng;
 use super::world::WorldFault;
 use crate::config::{Config, Motion, Trigger};
 use crate::station::event::{Input, InspectFault, Trouble};
-use crate::units::{Instant, LaneId, Micros, RecipeId, Speed};
+use crate::units::{Instant, LaneId, Length, Micros, RecipeId, Speed};
 use serde::{Deserialize, Serialize};
 
 /// Something that goes wrong, or that a person does.
@@ -82,9 +82,10 @@ pub enum Kind {
     Changeover,
     Trouble,
     Runaway,
+    PullBack,
 }
 
-pub const KINDS: [Kind; 24] = [
+pub const KINDS: [Kind; 25] = [
     Kind::LateResults,
     Kind::FailedInspection,
     Kind::LostFrames,
@@ -109,6 +110,7 @@ pub const KINDS: [Kind; 24] = [
     Kind::Changeover,
     Kind::Trouble,
     Kind::Runaway,
+    Kind::PullBack,
 ];
 
 /// The faults of one run, in order of time.
@@ -287,6 +289,20 @@ impl Plan {
                         present: false,
                     }),
                 );
+            }
+            Kind::PullBack => {
+                // By time alone nobody can know of it.
+                if matches!(config.belt.motion, Motion::Time { .. }) {
+                    return;
+                }
+                let way = Length::from_mm(rng.range(1, 150));
+                let stopped = |present| Fault::Trouble {
+                    trouble: Trouble::Queue,
+                    present,
+                };
+                let pulled = (at + Micros::from_millis(200)).min(end);
+                add(stopped(true), Some(stopped(false)));
+                self.faults.push((pulled, world(WorldFault::PullBack { way })));
             }
             Kind::Runaway => {
                 add(

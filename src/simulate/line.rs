@@ -172,6 +172,7 @@ impl Line {
         } else {
             Motion::Encoder {
                 counts_per_mm: d.counts_per_mm,
+                reverse: false,
                 source: EncoderSource::Simulated,
             }
         };

@@ -58,6 +58,8 @@ struct OnBelt {
     /// The photo-eye, and so a hardware-triggered camera, notices it.
     sensed: bool,
     bounce: Option<Micros>,
+    /// It was in front of the photo-eye, of the passed eye, before.
+    met: (bool, bool),
     overlooked_by_passed_eye: bool,
 }
 
@@ -313,6 +315,8 @@ impl World {
         self.lay_parts(x1);
         if x1 > x0 {
             self.cross_sensors(x0, x1, from);
+        } else if x1 < x0 {
+            self.cross_back(x0, x1, from);
         }
         self.expose(x0, x1, from);
         self.reject(from, to);
@@ -358,6 +362,7 @@ impl World {
             WorldFault::Slip { per_mille } => self.drive.slip(i64::from(per_mille)),
             WorldFault::JumpEncoder { counts } => self.drive.jump(counts),
             WorldFault::SetSpeed(speed) => self.drive.set_speed(speed),
+            WorldFault::PullBack { way } => self.drive.pull_back(way.as_micrometres()),
             WorldFault::Runaway(on) => self.drive.runaway(on),
             WorldFault::StickActuator(stuck) => self.rejecter.stick(stuck, now),
             WorldFault::TakePart => self.take_part(now),
@@ -438,6 +443,7 @@ impl World {
             offset,
             sensed: true,
             bounce: None,
+            met: (crossed_at.is_some(), false),
             overlooked_by_passed_eye: false,
         });
     }
@@ -462,8 +468,8 @@ impl World {
 
     /// When the belt is at `position` in the tick that began at `from` with the belt at `x0`.
     fn time_at(&self, position: i64, x0: i64, from: Instant) -> Instant {
-        let v = self.drive.speed().max(1);
-        from + Micros::new(((position - x0) * 1_000_000 + v - 1) / v)
+        let v = self.drive.speed().abs().max(1);
+        from + Micros::new(((position - x0).abs() * 1_000_000 + v - 1) / v)
     }
 
     fn sense(&mut self, input: Input, active: bool, at: Instant) {

@@ -94,6 +94,10 @@ pub fn words(kind: AlarmKind) -> (&'static str, &'static str) {
             "The belt runs outside its speed limits, or without permit",
             "Check drive and permit wiring, or correct [belt] speed_mm_s.",
         ),
+        AlarmKind::BeltBackward => (
+            "The belt runs backward, by its encoder",
+            "If it does not: set reverse = true in [belt.encoder], or swap the encoder's lines. Clear the belt, then acknowledge.",
+        ),
         AlarmKind::EncoderSlip => (
             "Encoder and sensors disagree: positions are lost",
             "Check encoder wheel and its coupling; clear the belt; then acknowledge.",
@@ -151,6 +155,7 @@ pub fn severity(kind: AlarmKind) -> u8 {
         AlarmKind::OutputsLost
         | AlarmKind::CameraLost
         | AlarmKind::EncoderSlip
+        | AlarmKind::BeltBackward
         | AlarmKind::LedgerFull
         | AlarmKind::Trouble(Trouble::LinesLost) => 2,
         AlarmKind::Trouble(Trouble::Queue | Trouble::EdgesLost) | AlarmKind::SensorStuck => 3,
@@ -162,7 +167,7 @@ pub fn severity(kind: AlarmKind) -> u8 {
 }
 
 /// Every kind there is, for tables that hold one of each.
-pub const ALL: [AlarmKind; 23] = [
+pub const ALL: [AlarmKind; 24] = [
     AlarmKind::AcknowledgeNeeded,
     AlarmKind::PartsUnaccounted,
     AlarmKind::RejectNotConfirmed,
@@ -177,6 +182,7 @@ pub const ALL: [AlarmKind; 23] = [
     AlarmKind::LateResult,
     AlarmKind::BeltSpeed,
     AlarmKind::EncoderSlip,
+    AlarmKind::BeltBackward,
     AlarmKind::PulseFault,
     AlarmKind::PartWithoutTrigger,
     AlarmKind::SensorStuck,

@@ -26,10 +26,17 @@ const SPEED_COUNTS: i64 = 32;
 /// predicting: it is stopping or starting.
 const CREEP_DIVISOR: i64 = 10;
 
+/// Over this long a belt that runs back is told from one whose encoder trembles.
+const BACK_OVER: Micros = Micros::from_millis(20);
+/// Positions of edges are that exact, apart from the counts.
+const ROUNDING: Length = Length::from_micrometres(500);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sample {
     at: Instant,
     position: BeltPosition,
+    /// The furthest position up to here.
+    furthest: BeltPosition,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +104,7 @@ impl Belt {
         history.push(Sample {
             at: now,
             position: BeltPosition::ZERO,
+            furthest: BeltPosition::ZERO,
         });
         Belt {
             motion,
@@ -123,10 +131,7 @@ impl Belt {
         let Some(zero) = origin else {
             // The first reading is where the belt is now; nothing moved yet.
             self.rebase(counts, last.position);
-            self.push(Sample {
-                at: at.max(last.at),
-                position: last.position,
-            });
+            self.push(at.max(last.at), last.position);
             return Reading::Moved;
         };
         if at < last.at {
@@ -139,21 +144,16 @@ impl Belt {
         let elapsed = at.since(last.at);
         if moved.abs() > self.farthest(elapsed) {
             self.rebase(counts, last.position);
-            self.push(Sample {
-                at,
-                position: last.position,
-            });
+            self.push(at, last.position);
+            self.forget_furthest();
             self.speed = self.measure();
             return Reading::Jump;
         }
         if elapsed > self.silence && moved.abs().as_micrometres() <= 2 * self.resolution.as_micrometres() {
             // It stood until just now: do not smear one count over the whole pause.
-            self.push(Sample {
-                at: at - SAMPLE_APART - SAMPLE_APART,
-                position: last.position,
-            });
+            self.push(at - SAMPLE_APART - SAMPLE_APART, last.position);
         }
-        self.push(Sample { at, position });
+        self.push(at, position);
         self.speed = self.measure();
         Reading::Moved
     }
@@ -165,7 +165,7 @@ impl Belt {
         if let Motion::Time { speed, running } = &mut self.motion {
             *running = active;
             self.speed = if active { *speed } else { Speed::ZERO };
-            self.push(Sample { at, position });
+            self.push(at, position);
         }
     }
 
@@ -198,7 +198,19 @@ impl Belt {
         (back < len).then(|| self.history[(self.newest + len - back) % len])
     }
 
-    fn push(&mut self, sample: Sample) {
+    /// What was known of the belt's motion is void: it has been no further than it is.
+    pub fn forget_furthest(&mut self) {
+        let newest = &mut self.history[self.newest];
+        newest.furthest = newest.position;
+    }
+
+    fn push(&mut self, at: Instant, position: BeltPosition) {
+        let furthest = position.max(self.last().furthest);
+        let sample = Sample {
+            at,
+            position,
+            furthest,
+        };
         // Two samples must stay apart from each other, or a fast encoder would keep
         // replacing the newest one for ever: compare with the one before it.
         if let Some(before) = self.sample(1)
@@ -300,6 +312,23 @@ impl Belt {
         later.position
     }
 
+    /// At this instant the belt ran back, or had been pulled back and not come on again: whatever an
+    /// eye then sees come or go was in front of it before.
+    pub fn seen_before(&self, at: Instant) -> bool {
+        let rounding = Length::from_micrometres(2 * self.resolution.as_micrometres()) + ROUNDING;
+        let here = self.position_at(at) + rounding;
+        let mut samples = (0..self.history.len()).map_while(|back| self.sample(back));
+        let before = samples.find(|sample| sample.at <= at);
+        here < before.map_or(BeltPosition::ZERO, |sample| sample.furthest)
+            || here < self.position_at(at - BACK_OVER)
+    }
+
+    /// The belt moves back, beyond the noise of its encoder.
+    pub fn runs_back(&self, now: Instant) -> bool {
+        let noise = self.creep.as_um_per_s() + self.speed_noise().as_um_per_s();
+        self.speed(now).as_um_per_s() < -noise
+    }
+
     /// When the belt reaches `position` at its present speed; `None` while it stands.
     pub fn when(&self, position: BeltPosition, now: Instant) -> Option<Instant> {
         if self.stands(now) {
@@ -395,6 +424,47 @@ mod tests {
         assert_eq!(belt.position_at(at(250)), BeltPosition::from_micrometres(75_000));
         assert!(belt.speed(at(250)) < Speed::ZERO);
         assert!(belt.stands(at(250)));
+        assert!(belt.runs_back(at(250)));
+    }
+
+    #[test]
+    fn what_an_eye_sees_on_a_belt_that_was_pulled_back_was_seen_before() {
+        let mut belt = moving(200);
+        assert!((0..=200).all(|ms| !belt.seen_before(at(ms))), "it never ran back");
+        // 25 mm back, and on again.
+        for t in 1..=50 {
+            belt.encoder(1_400 - 2 * t, at(200 + t));
+        }
+        for t in 1..=100 {
+            belt.encoder(1_300 + 2 * t, at(250 + t));
+        }
+        assert!(!belt.seen_before(at(199)), "before it was pulled");
+        assert!(belt.seen_before(at(230)) && belt.seen_before(at(250)));
+        assert!(belt.seen_before(at(290)), "not yet where it was");
+        assert!(!belt.seen_before(at(302)), "further than ever");
+    }
+
+    #[test]
+    fn an_encoder_that_trembles_does_not_run_back() {
+        let mut belt = moving(200);
+        for t in 1..=100 {
+            belt.encoder(1_400 - t % 2, at(200 + t));
+            assert!(!belt.seen_before(at(200 + t)) && !belt.runs_back(at(200 + t)));
+        }
+    }
+
+    /// Where it is now, everything is new, however far it seems to have been.
+    #[test]
+    fn a_jump_forgets_how_far_the_belt_was() {
+        let mut belt = moving(200);
+        for t in 1..=50 {
+            belt.encoder(1_400 - 2 * t, at(200 + t));
+        }
+        assert_eq!(belt.encoder(9_000, at(251)), Reading::Jump);
+        for t in 1..=30 {
+            belt.encoder(9_000 + 2 * t, at(251 + t));
+        }
+        assert!(!belt.seen_before(at(281)));
     }
 
     #[test]

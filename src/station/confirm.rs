@@ -209,6 +209,10 @@ impl Station {
         let Some(eye) = &self.config.verify.passed else {
             return;
         };
+        // On a belt that was pulled back it was here before, and was told then.
+        if self.belt.seen_before(at) {
+            return;
+        }
         let (distance, window) = (eye.distance, eye.window);
         let here = self.belt.position_at(at);
         let off = |part: &Part| here.since(part.position + distance);

@@ -352,6 +352,8 @@ pub enum AlarmKind {
     LateResult,
     /// The belt runs outside `belt.speed_mm_s`, or moves although the permit is off.
     BeltSpeed,
+    /// The belt, or what the encoder counts, runs backward although the permit is on.
+    BeltBackward,
     /// The encoder contradicts the sensors (slip) or stands still while parts pass.
     EncoderSlip,
     /// A pulse was refused or cut at its longest on-time.

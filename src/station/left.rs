@@ -66,6 +66,7 @@ impl Left {
 impl Station {
     /// Nobody follows the parts on the belt any more.
     pub(super) fn leave_all(&mut self, here: BeltPosition) {
+        self.belt.forget_furthest();
         self.left.until = here + longest_part(&self.config);
         self.left.uncleared();
     }

@@ -467,6 +467,7 @@ impl Station {
             AlarmKind::OutputsLost
             | AlarmKind::LedgerFull
             | AlarmKind::EncoderSlip
+            | AlarmKind::BeltBackward
             | AlarmKind::CameraLost
             | AlarmKind::Trouble(Trouble::Queue | Trouble::LinesLost) => true,
             AlarmKind::BeltSpeed

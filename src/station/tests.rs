@@ -3,6 +3,7 @@
 //! The line: encoder 4 counts/mm, belt 500 mm/s, reject at 420 mm (aim 2 mm,
 //! margin 3 mm, lag 9 and 12 ms), passed eye at 520 mm, parts 28 mm long.
 
+mod backward;
 mod cameras;
 mod faults;
 mod left;

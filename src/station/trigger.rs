@@ -29,6 +29,10 @@ impl Station {
         if !matches!(self.config.trigger, Trigger::PhotoEye { .. }) {
             return;
         }
+        // Pulled back, the belt shows the eye once more what it has seen: neither new parts nor their ends.
+        if self.belt.seen_before(settled.at) {
+            return;
+        }
         let position = self.belt.position_at(settled.at);
         if settled.active {
             self.on_leading_edge(now, settled.at, position, actions);

@@ -10,6 +10,8 @@ use crate::units::{BeltPosition, Instant, Length, Micros, Speed};
 const SPEED_SHARE: i64 = 20;
 /// Too fast for this long is no noise of the measurement.
 const FAST_FOR: Micros = Micros::from_millis(100);
+/// Backward for this long is no shaking of a belt that starts.
+const BACK_FOR: Micros = Micros::from_millis(100);
 /// Slower than allowed for this long is no start or stop of the belt.
 const SLOW_FOR: Micros = Micros::from_secs(3);
 /// The belt may coast this share further than configured: a quarter, and 20 mm.
@@ -26,6 +28,7 @@ const STUCK_FOR: Micros = Micros::from_secs(1);
 pub struct Watch {
     fast_since: Option<Instant>,
     slow_since: Option<Instant>,
+    back_since: Option<Instant>,
     /// Where the belt was when the permit went off; `None` while it is on, or once told.
     coasting_from: Option<BeltPosition>,
     photo_covered_at: Option<BeltPosition>,
@@ -97,6 +100,21 @@ impl Station {
         } else if !fast && !slow {
             self.lock.clear(AlarmKind::BeltSpeed, now, actions);
         }
+        self.watch_direction(now, actions);
+    }
+
+    /// The motor runs forward. Counts that go back mean an encoder wired the other way round: no
+    /// part would ever come to its reject. Without permit, people may pull the belt as they like.
+    fn watch_direction(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let back = self.lock.permit() && self.belt.runs_back(now);
+        self.watch.back_since = back.then(|| self.watch.back_since.unwrap_or(now));
+        match self.watch.back_since {
+            Some(since) if now.since(since) >= BACK_FOR => {
+                self.lock.present(AlarmKind::BeltBackward, true, now, actions);
+            }
+            Some(_) => {}
+            None => self.lock.clear(AlarmKind::BeltBackward, now, actions),
+        }
     }
 
     pub(super) fn permit_changed(&mut self, on: bool, now: Instant) {
@@ -154,7 +172,8 @@ impl Station {
             .map(|lost| lost + self.camera_patience());
         let fast = self.watch.fast_since.map(|since| since + FAST_FOR);
         let slow = self.watch.slow_since.map(|since| since + SLOW_FOR);
-        [camera, fast, slow, self.chute_stuck_at()]
+        let back = self.watch.back_since.map(|since| since + BACK_FOR);
+        [camera, fast, slow, back, self.chute_stuck_at()]
             .into_iter()
             .flatten()
             .filter(|&at| at > now)

@@ -26,6 +26,7 @@ pub(super) fn encoder(config: &Config, out: &mut Vec<Finding>) {
     let Motion::Encoder {
         counts_per_mm,
         source,
+        ..
     } = &config.belt.motion
     else {
         return;

@@ -351,9 +351,25 @@ fn encoder(s: &Section<'_>, lines: &Lines<'_>) -> Option<Motion> {
             }
         }
     });
+    let reverse = s.optional("reverse", Value::flag);
+    let (source, reverse) = (source?.value, reverse?);
+    if let (Some(reverse), EncoderSource::Simulated | EncoderSource::Lines { b: None, .. }) =
+        (&reverse, &source)
+        && reverse.value
+    {
+        let problem = Problem::new(format!(
+            "`{}.reverse` needs an encoder that knows its direction",
+            s.path
+        ))
+        .at(reverse.span.clone(), "this one always counts forward")
+        .help("delete the key, or name the encoder's second line: `b`");
+        s.problems.add(problem);
+        return None;
+    }
     Some(Motion::Encoder {
         counts_per_mm: scale?.value,
-        source: source?.value,
+        reverse: reverse.is_some_and(|reverse| reverse.value),
+        source,
     })
 }
 

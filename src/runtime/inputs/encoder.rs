@@ -28,6 +28,8 @@ const HELD_MAX: usize = 1_024;
 
 pub struct Encoder {
     lane: LaneId,
+    /// It counts down while the belt runs forward; the core is told the opposite.
+    reverse: bool,
     source: Source,
     /// The last count told; `None` before the first.
     told: Option<i64>,
@@ -63,9 +65,9 @@ impl Encoder {
     /// Opens the counter, if that is the source. Lines are opened by the caller, who then says
     /// where they stand by [`Encoder::restart`].
     pub fn open(config: &Config, now: Instant) -> Result<Encoder, CounterError> {
-        let source = match &config.belt.motion {
-            Motion::Encoder { source, .. } => source,
-            Motion::Time { .. } => &EncoderSource::Simulated,
+        let (source, reverse) = match &config.belt.motion {
+            Motion::Encoder { source, reverse, .. } => (source, *reverse),
+            Motion::Time { .. } => (&EncoderSource::Simulated, false),
         };
         let source = match source {
             EncoderSource::Simulated => Source::None,
@@ -83,6 +85,7 @@ impl Encoder {
         };
         Ok(Encoder {
             lane: config.belt.lane,
+            reverse,
             source,
             told: None,
             next: now,
@@ -206,6 +209,7 @@ impl Encoder {
             let at = if self.told.is_none() { clock::now() } else { at };
             self.told = Some(counts);
             let lane = self.lane;
+            let counts = if self.reverse { -counts } else { counts };
             port.send(Event::Encoder { lane, counts, at });
         }
         Ok(turn)
@@ -217,4 +221,55 @@ impl Encoder {
 pub struct Turn {
     /// Edges that cannot follow the one before.
     pub illegal: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Message;
+
+    /// The counts that the core is told of a disc that turns by four edges, a ahead of b.
+    fn told(reverse: bool) -> Vec<i64> {
+        let mut encoder = Encoder {
+            lane: LaneId(0),
+            reverse,
+            source: Source::Lines {
+                decoder: Decoder::new(false, Some(false)),
+                held: Vec::new(),
+                at: Instant::ZERO,
+            },
+            told: None,
+            next: Instant::ZERO,
+        };
+        let (port, events) = InputPort::alone(8);
+        let edges = [
+            (Phase::A, true),
+            (Phase::B, true),
+            (Phase::A, false),
+            (Phase::B, false),
+        ];
+        for (order, (phase, active)) in (1..).zip(edges) {
+            let at = Instant::from_micros(order as i64 * 10_000);
+            let edge = Edge {
+                active,
+                at,
+                order,
+                gap: false,
+            };
+            encoder.edge(phase, edge);
+            let turn = encoder.turn(at + HOLD, &port).expect("lines do not fail");
+            assert_eq!(turn, Turn::default());
+        }
+        let counts = events.try_iter().map(|message| match message {
+            Message::Event(Event::Encoder { counts, .. }) => counts,
+            _ => panic!("only counts are told"),
+        });
+        counts.collect()
+    }
+
+    #[test]
+    fn an_encoder_mounted_the_other_way_counts_forward_for_the_core() {
+        assert_eq!(told(false), [1, 2, 3, 4]);
+        assert_eq!(told(true), [-1, -2, -3, -4]);
+    }
 }

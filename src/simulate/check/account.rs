@@ -172,7 +172,10 @@ impl Checker {
         if self.has_photo_eye() {
             known.number = self.stamps.remove(&at);
             self.unseen.remove(&at);
-            let excused = self.disturbed(at - AFTERMATH, now, &[Spoils::PhotoEye, Spoils::Process]);
+            // A belt that was pulled back shows parts again, and without its position nobody can know them.
+            let again = |pulled| self.disturbed(pulled, now, &[Spoils::Position, Spoils::Process]);
+            let excused = self.disturbed(at - AFTERMATH, now, &[Spoils::PhotoEye, Spoils::Process])
+                || self.pulled_at.is_some_and(again);
             let real = match known.number {
                 Some(number) => self.real.get_mut(&number),
                 None => None,
@@ -396,6 +399,7 @@ impl Checker {
             | AlarmKind::PartsUnaccounted
             | AlarmKind::OutputsLost
             | AlarmKind::LedgerFull
+            | AlarmKind::BeltBackward
             | AlarmKind::Trouble(Trouble::Queue | Trouble::LinesLost) => true,
             AlarmKind::PulseFault | AlarmKind::EncoderSlip | AlarmKind::PartWithoutTrigger => {
                 self.config.station.on_fault == OnFault::StopBelt

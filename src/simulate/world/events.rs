@@ -85,6 +85,10 @@ pub enum WorldFault {
     },
     /// The belt's speed is set anew.
     SetSpeed(Speed),
+    /// Somebody pulls the belt back as soon as it stands.
+    PullBack {
+        way: Length,
+    },
     /// The motor runs whatever the permit says.
     Runaway(bool),
     StickActuator(Option<Stuck>),

@@ -17,13 +17,14 @@ impl World {
                 self.reject_place - self.footprint / 2,
                 self.reject_place + self.footprint / 2,
             );
+            // A belt that is pulled back passes the reject the other way.
+            let (first, last) = (x_begin.min(x_end), x_begin.max(x_end));
             for i in 0..self.parts.len() {
                 let p = &self.parts[i];
                 let length = p.truth.part.length.as_micrometres();
                 // Reach of a stretch of the part, as belt positions: its front arrives, its rear leaves.
-                let under = |front: i64, rear: i64| {
-                    x_end >= p.offset + front + near && x_begin <= p.offset + rear + far
-                };
+                let under =
+                    |front: i64, rear: i64| last >= p.offset + front + near && first <= p.offset + rear + far;
                 if p.truth.whereabouts != Whereabouts::OnBelt || !under(0, length) {
                     continue;
                 }
@@ -34,8 +35,8 @@ impl World {
                 }
                 let p = &self.parts[i];
                 let (front, rear) = (p.offset + self.aim + near, p.offset + length * 3 / 4 + far);
-                if x_end >= front && x_begin <= rear {
-                    let at = match front > x_begin {
+                if last >= front && first <= rear {
+                    let at = match front > x_begin && x_end > x_begin {
                         true => self
                             .time_at(front, self.drive.position(), from)
                             .max(begin)

@@ -47,7 +47,7 @@ impl World {
                 break;
             }
             let tail = offset + self.parts[i].truth.part.length.as_micrometres();
-            if x0 < offset {
+            if x0 < offset && self.parts[i].truth.crossed_at.is_none() {
                 let at = self.time_at(offset, x0, from);
                 self.enter(i, at);
             }
@@ -56,6 +56,28 @@ impl World {
                     if x0 < edge && edge <= x1 {
                         let at = self.time_at(edge, x0, from);
                         self.part_edge(i, sensor.input, active, at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same on a belt that is pulled back: parts come with their rear and go with their front.
+    pub(super) fn cross_back(&mut self, x0: i64, x1: i64, from: Instant) {
+        for i in 0..self.parts.len() {
+            let p = &self.parts[i];
+            let (offset, sensed, overlooked) = (p.offset, p.sensed, p.overlooked_by_passed_eye);
+            let tail = offset + p.truth.part.length.as_micrometres();
+            for sensor in self.sensors.clone() {
+                let seen = match sensor.input {
+                    Input::PassedEye => !overlooked,
+                    _ => sensed,
+                };
+                for (edge, active) in [(tail + sensor.place, true), (offset + sensor.place, false)] {
+                    if seen && x1 < edge && edge <= x0 {
+                        let jitter = self.rng_noise.range(0, self.options.edge_jitter.get());
+                        let at = self.time_at(edge, x0, from) + Micros::new(jitter);
+                        self.sense(sensor.input, active, at);
                     }
                 }
             }
@@ -88,7 +110,7 @@ impl World {
                 if active && !p.sensed {
                     return;
                 }
-                if active {
+                if active && !std::mem::replace(&mut p.met.0, true) {
                     let at = p.truth.crossed_at.unwrap_or(at);
                     let bounce = p.bounce;
                     self.sense(input, true, at);
@@ -99,7 +121,7 @@ impl World {
                 }
             }
             Input::PassedEye => {
-                if active {
+                if active && !p.met.1 {
                     p.overlooked_by_passed_eye = std::mem::take(&mut self.overlook_passed_next);
                 }
                 if p.overlooked_by_passed_eye {
@@ -110,7 +132,8 @@ impl World {
         }
         let at = at + Micros::new(self.rng_noise.range(0, self.options.edge_jitter.get()));
         let stuck = self.stuck.iter().any(|s| s.0 == input);
-        if input == Input::PassedEye && active && !stuck {
+        let first = input == Input::PassedEye && active && !std::mem::replace(&mut self.parts[i].met.1, true);
+        if first && !stuck {
             let number = self.parts[i].truth.part.number;
             self.truth.note(TruthNote::AtPassedEye { number, at });
         }

@@ -102,6 +102,7 @@ pub(crate) fn config() -> Config {
             coast: Length::from_mm(80),
             motion: Motion::Encoder {
                 counts_per_mm: 4.0,
+                reverse: false,
                 source: EncoderSource::Simulated,
             },
         },
