@@ -23,6 +23,9 @@ pub struct Status {
     pub last: Option<LastPart>,
     pub last_reject: Option<LastReject>,
     pub margin: Option<TimingMargin>,
+    /// How late output lines changed since the start; `None` before the first change.
+    #[serde(default)]
+    pub outputs: Option<OutputTimes>,
     /// Unacknowledged or present, most severe first.
     pub alarms: Vec<AlarmLine>,
     /// Whether a passed eye proves that good parts went on.
@@ -79,6 +82,15 @@ pub struct TimingMargin {
     pub last: Micros,
     /// Smallest of the last 200 parts.
     pub smallest: Micros,
+}
+
+/// Actual minus planned, of all changes of output lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputTimes {
+    pub changes: u64,
+    pub p50: Micros,
+    pub p99: Micros,
+    pub max: Micros,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -65,6 +65,7 @@ fn status() -> Status {
         last: None,
         last_reject: None,
         margin: None,
+        outputs: None,
         alarms: Vec::new(),
         passed_verified: true,
         uptime: Micros::from_secs(4_000),

@@ -2,7 +2,7 @@
 
 use crate::control::{Client, ClientError};
 use crate::station::event::{NoResult, Verdict};
-use crate::status::{LastPart, State, Status};
+use crate::status::{LastPart, OutputTimes, State, Status};
 use crate::units::Micros;
 use anyhow::Result;
 use std::fmt::Write as _;
@@ -132,6 +132,21 @@ fn table(status: &Status) -> String {
             &format!("{} left last, {} at worst", margin.last, margin.smallest),
         ),
         None => row("margin", "no verdict yet"),
+    }
+    if let Some(times) = &status.outputs {
+        let OutputTimes {
+            changes,
+            p50,
+            p99,
+            max,
+        } = times;
+        let late = format!(
+            "late by {} µs (p50), {} µs (p99), {} µs at worst",
+            p50.get(),
+            p99.get(),
+            max.get()
+        );
+        row("outputs", &format!("{late}, {} changes", thousands(*changes)));
     }
     if let Some(last) = &status.last {
         row("last part", &last_part(last));
@@ -265,6 +280,7 @@ pub(crate) mod tests {
                 last: Micros::from_millis(61),
                 smallest: Micros::from_millis(43),
             }),
+            outputs: None,
             alarms: Vec::new(),
             passed_verified: true,
             uptime: Micros::from_secs(11_111),
@@ -294,6 +310,33 @@ last reject part 1234980, 10 s ago: scratch 0.93, limit 0.60
 alarms      none
 "
         );
+    }
+
+    #[test]
+    fn what_is_not_in_every_table() {
+        let mut status = status();
+        let plain = table(&status);
+        assert!(
+            !plain.contains("unjudged") && !plain.contains("outputs"),
+            "{plain}"
+        );
+        status.unjudged = 2;
+        status.outputs = Some(OutputTimes {
+            changes: 1_204,
+            p50: Micros::new(40),
+            p99: Micros::new(90),
+            max: Micros::new(2_100),
+        });
+        let text = table(&status);
+        assert!(
+            text.contains("unjudged            2   went past the passed eye"),
+            "{text}"
+        );
+        assert!(
+            text.contains("outputs     late by 40 µs (p50), 90 µs (p99), "),
+            "{text}"
+        );
+        assert!(text.contains("2100 µs at worst, 1,204 changes\n"), "{text}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) fn status() -> Status {
         last: None,
         last_reject: None,
         margin: None,
+        outputs: None,
         alarms: Vec::new(),
         passed_verified: true,
         uptime: Micros::from_secs(90),

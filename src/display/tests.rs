@@ -66,6 +66,7 @@ fn running() -> Status {
             last: Micros::from_millis(143),
             smallest: Micros::from_millis(86),
         }),
+        outputs: None,
         alarms: Vec::new(),
         passed_verified: false,
         uptime: Micros::from_secs(9_000),

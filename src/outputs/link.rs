@@ -15,10 +15,11 @@
 use crate::config::OutputLine;
 use crate::device::clock;
 use crate::device::simchip::SimChip;
+use crate::outputs::lateness::Lateness;
 use crate::outputs::protocol::{LineInfo, MESSAGE_BYTES, Receiver, Report, Request, Sender};
 use crate::outputs::table::{LINES_MAX, Order, SafeCause};
 use crate::station::event::{Event, PulsePlan, PulseReport};
-use crate::units::{Instant, Micros, OutputId, PulseId};
+use crate::units::{Micros, OutputId, PulseId};
 use anyhow::{Context, Result, bail};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix,
@@ -78,27 +79,6 @@ pub struct LinkStatus {
     pub locked: bool,
     /// Planned against actual, since the link was made.
     pub lateness: Lateness,
-}
-
-/// How late line changes were: actual minus planned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lateness {
-    pub changes: u64,
-    pub max: Micros,
-    pub total: Micros,
-}
-
-impl Lateness {
-    pub fn note(&mut self, planned: Instant, actual: Instant) {
-        let late = actual.since(planned);
-        self.changes += 1;
-        self.max = self.max.max(late);
-        self.total += late;
-    }
-
-    pub fn mean(&self) -> Micros {
-        Micros::new(self.total.get() / self.changes.max(1) as i64)
-    }
 }
 
 /// The connection to the output process. Dropping it makes the outputs safe.

@@ -27,7 +27,9 @@
 //! | `protocol.rs` | fixed-size messages with magic, sequence number and checksum |
 //! | `process.rs` | `elek outputs`: real-time priority, locked memory, absolute timer, the session |
 //! | `link.rs` | the side of `elek run`: sends orders, turns reports into station events |
+//! | `lateness.rs` | how late lines changed, in classes |
 
+pub mod lateness;
 pub mod link;
 pub mod process;
 pub mod protocol;

@@ -68,7 +68,8 @@ impl CoreLoop {
                 beat = now + HEARTBEAT;
             }
             if now >= publish {
-                self.publisher.publish(&self.station, now);
+                self.publisher
+                    .publish(&self.station, &self.link.status().lateness, now);
                 publish = now + PUBLISH;
             }
             if self.link.is_lost() && respawn.is_none() {
@@ -110,7 +111,8 @@ impl CoreLoop {
             }
         }
         let now = self.clock.now();
-        self.publisher.publish(&self.station, now);
+        self.publisher
+            .publish(&self.station, &self.link.status().lateness, now);
         let outputs = self.link.status();
         self.link.close();
         let record = self.recorder.finish(&mut self.ring);

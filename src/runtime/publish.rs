@@ -2,9 +2,10 @@
 
 use crate::config::Config;
 use crate::infer::inspection::StageTimes;
+use crate::outputs::lateness::Lateness;
 use crate::station::event::{Entry, Event};
 use crate::station::{AlarmView, LastView, Station, StationView, alarm};
-use crate::status::{AlarmLine, LastPart, LastReject, Status, Thumbnail};
+use crate::status::{AlarmLine, LastPart, LastReject, OutputTimes, Status, Thumbnail};
 use crate::units::{Instant, PartId};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -168,20 +169,20 @@ impl Publisher {
         }
     }
 
-    pub fn publish(&self, station: &Station, now: Instant) {
+    pub fn publish(&self, station: &Station, outputs: &Lateness, now: Instant) {
         let view = station.view(now);
         self.board
             .status
-            .store(Arc::new(status(&self.config, &view, self.started, now)));
+            .store(Arc::new(status(&self.config, &view, outputs, self.started, now)));
     }
 }
 
 /// The snapshot before the core thread has run.
 pub fn first(config: &Config, station: &Station, now: Instant) -> Status {
-    status(config, &station.view(now), now, now)
+    status(config, &station.view(now), &Lateness::default(), now, now)
 }
 
-fn status(config: &Config, view: &StationView, started: Instant, now: Instant) -> Status {
+fn status(config: &Config, view: &StationView, outputs: &Lateness, started: Instant, now: Instant) -> Status {
     Status {
         station: config.station.id.clone(),
         recipe: config.recipes[usize::from(view.recipe.0)].name.clone(),
@@ -205,6 +206,12 @@ fn status(config: &Config, view: &StationView, started: Instant, now: Instant) -
             at: last.at,
         }),
         margin: view.margin,
+        outputs: (outputs.changes > 0).then(|| OutputTimes {
+            changes: outputs.changes,
+            p50: outputs.percentile(500),
+            p99: outputs.percentile(990),
+            max: outputs.max,
+        }),
         alarms: view.alarms.iter().map(alarm_line).collect(),
         passed_verified: view.passed_verified,
         uptime: now.since(started),
