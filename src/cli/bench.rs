@@ -6,6 +6,7 @@
 
 mod jitter;
 
+use super::probe::machine::cores;
 use crate::config::{self, Config, Crop, EncoderSource, Motion};
 use crate::infer::inspection::Inspection;
 use crate::infer::manifest::Filter;
@@ -154,16 +155,16 @@ fn table(report: &Report) -> String {
     text
 }
 
-/// The processor's name as the kernel gives it.
+/// The processor's cores as `elek probe` names them.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find(|l| l.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    field("model name")
-        .or_else(|| field("Model"))
-        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+    let cores = cores(&info).into_iter();
+    let names: Vec<_> = cores.map(|(count, core)| format!("{count} × {core}")).collect();
+    if names.is_empty() {
+        std::env::consts::ARCH.to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// The default station on a virtual belt, and a frame with one part in the middle.

@@ -14,7 +14,7 @@
 mod cameras;
 mod displays;
 mod lines;
-mod machine;
+pub(super) mod machine;
 mod realtime;
 mod tree;
 

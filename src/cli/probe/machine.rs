@@ -46,7 +46,7 @@ fn model(tree: &Tree) -> Option<String> {
 }
 
 /// How many of which core, in the order in which the kernel counts them.
-fn cores(cpuinfo: &str) -> Vec<(usize, String)> {
+pub fn cores(cpuinfo: &str) -> Vec<(usize, String)> {
     let mut cores: Vec<(usize, String)> = Vec::new();
     for block in cpuinfo.split("\n\n").filter(|block| block.contains("processor")) {
         let field = |name: &str| {

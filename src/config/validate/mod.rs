@@ -1,13 +1,15 @@
 //! From the TOML tree to a valid [`Config`], or to all that keeps it from being one.
 //!
-//! One file a part of the station: here the station, belt, reject and eyes;
-//! [`camera`], [`recipe`] and [`lines`] have their own. What needs numbers of
+//! One file a part of the station: here the station, trigger, reject, record and display;
+//! [`belt`], [`camera`], [`verify`], [`recipe`] and [`lines`] have their own. What needs numbers of
 //! several parts at once (deadlines, windows, blur) is `arithmetic`, which runs
 //! on the finished `Config`.
 
+mod belt;
 mod camera;
 mod lines;
 mod recipe;
+mod verify;
 
 use super::diagnostic::{Problem, nearest};
 use super::raw::{At, Problems, Section, Value};
@@ -59,7 +61,7 @@ pub(super) fn config(mut root: Section<'_>, cx: &Context<'_>) -> Option<Config> 
     }
     let lines = Lines::new(cx.problems);
     let station = table(&root, "station", "[station]").map(|s| station(&s, &lines));
-    let belt = table(&root, "belt", "[belt]").map(|s| belt(&s, &lines));
+    let belt = table(&root, "belt", "[belt]").map(|s| belt::belt(&s, &lines));
     let trigger = table(&root, "trigger", "[trigger]").map(|s| trigger(&s, &lines));
     let vision = matches!(trigger, Some(Some(Trigger::Vision)));
     let cameras = named(&root, "camera", "[camera.top]", Some(1), |name, s| {
@@ -69,7 +71,7 @@ pub(super) fn config(mut root: Section<'_>, cx: &Context<'_>) -> Option<Config> 
         reject(name, &s, &lines)
     });
     let verify = match root.get("verify") {
-        Some(value) => value.section().map(|s| verify(&s, &lines)),
+        Some(value) => value.section().map(|s| verify::verify(&s, &lines)),
         None => Some(Some(Verify::default())),
     };
     let recipes = named(&root, "recipe", "[recipe.NAME]", None, |name, s| {
@@ -104,7 +106,7 @@ pub(super) fn config(mut root: Section<'_>, cx: &Context<'_>) -> Option<Config> 
         );
     if let Some(simulated) = simulated {
         lines.agree_with_camera(simulated);
-        encoder_agrees(
+        belt::encoder_agrees(
             &root,
             simulated,
             simulated_encoder,
@@ -266,56 +268,6 @@ fn station(s: &Section<'_>, lines: &Lines<'_>) -> Option<(At<String>, Station)> 
     Some((recipe?, station))
 }
 
-fn belt(s: &Section<'_>, lines: &Lines<'_>) -> Option<Belt> {
-    let speeds = s.required(
-        "speed_mm_s",
-        "speed_mm_s = { min = 150.0, max = 600.0 }",
-        speed_range,
-    );
-    let permit = s.required("permit", "permit = { chip = \"…\", name = \"…\" }", |v| {
-        let permit = lines.held_output(v)?;
-        if lines.is_safe_on(permit) {
-            v.refuse(
-                format!("`{}` must be off in its safe state", v.path),
-                "safe = \"on\" lets the belt run when the station is dead",
-                "the permit is energised to run: write safe = \"off\" and wire it so",
-            );
-            return None;
-        }
-        Some(permit)
-    });
-    let running = s.optional("running", |v| lines.input(v));
-    let coast = s.required("coast_mm", "coast_mm = 80.0", |v| v.number(0.0..=MM_MAX));
-    let motion = match s.one_of(&["encoder", "time"], "[belt.encoder] or [belt.time]") {
-        Some(("encoder", value)) => value.section().and_then(|e| encoder(&e, lines)),
-        Some((_, value)) => value.section().and_then(|t| constant_speed(&t, speeds.as_ref())),
-        None => None,
-    };
-    if let (Some(Motion::Time { .. }), Some(None)) = (&motion, &running) {
-        s.missing("running", "running = { chip = \"…\", name = \"…\" }");
-        return None;
-    }
-    let (speed_min, speed_max) = speeds?.value;
-    Some(Belt {
-        lane: LaneId(0),
-        speed_min,
-        speed_max,
-        permit: permit?.value,
-        running: running?.map(|at| at.value),
-        coast: mm(coast?.value),
-        motion: motion?,
-    })
-}
-
-fn speed_range(v: &Value<'_>) -> Option<(Speed, Speed)> {
-    let s = v.section()?;
-    let min = s.required("min", "min = 150.0", |v| v.number(1.0..=20_000.0));
-    let max = s.required("max", "max = 600.0", |v| v.number(1.0..=20_000.0));
-    let (min, max) = (min?, max?);
-    ordered(s.problems, &s.path, &min, &max)?;
-    Some((speed(min.value), speed(max.value)))
-}
-
 /// Refuses a smallest value above the largest.
 fn ordered(problems: &Problems, path: &str, min: &At<f64>, max: &At<f64>) -> Option<()> {
     if min.value <= max.value {
@@ -326,51 +278,6 @@ fn ordered(problems: &Problems, path: &str, min: &At<f64>, max: &At<f64>) -> Opt
         .help("swap the two, or correct one of them");
     problems.add(problem);
     None
-}
-
-fn encoder(s: &Section<'_>, lines: &Lines<'_>) -> Option<Motion> {
-    let scale = s.required("pulses_per_mm", "pulses_per_mm = 4.0", |v| {
-        v.number(0.01..=1000.0)
-    });
-    let source = s.required("source", "source = { counter = \"/dev/counter0\" }", |v| {
-        if v.is_string() {
-            return v.choice(&[("simulated", ())]).map(|()| EncoderSource::Simulated);
-        }
-        let s = v.section()?;
-        match s.one_of(&["counter", "lines", "simulated"], "counter = \"/dev/counter0\"")? {
-            ("counter", v) => v.text().map(|path| EncoderSource::Counter(path.into())),
-            ("simulated", v) => yes(&v).map(|()| EncoderSource::Simulated),
-            (_, v) => {
-                let s = v.section()?;
-                let a = s.required("a", "a = { chip = \"…\", name = \"…\" }", |v| lines.input(v));
-                let b = s.optional("b", |v| lines.input(v));
-                Some(EncoderSource::Lines {
-                    a: a?.value,
-                    b: b?.map(|at| at.value),
-                })
-            }
-        }
-    });
-    let reverse = s.optional("reverse", Value::flag);
-    let (source, reverse) = (source?.value, reverse?);
-    if let (Some(reverse), EncoderSource::Simulated | EncoderSource::Lines { b: None, .. }) =
-        (&reverse, &source)
-        && reverse.value
-    {
-        let problem = Problem::new(format!(
-            "`{}.reverse` needs an encoder that knows its direction",
-            s.path
-        ))
-        .at(reverse.span.clone(), "this one always counts forward")
-        .help("delete the key, or name the encoder's second line: `b`");
-        s.problems.add(problem);
-        return None;
-    }
-    Some(Motion::Encoder {
-        counts_per_mm: scale?.value,
-        reverse: reverse.is_some_and(|reverse| reverse.value),
-        source,
-    })
 }
 
 /// A key whose presence says all; `false` would say nothing.
@@ -384,26 +291,6 @@ fn yes(v: &Value<'_>) -> Option<()> {
         "delete the key, or write true",
     );
     None
-}
-
-fn constant_speed(s: &Section<'_>, range: Option<&At<(Speed, Speed)>>) -> Option<Motion> {
-    let read = s.required("speed_mm_s", "speed_mm_s = 500.0", |v| {
-        let value = speed(v.number(1.0..=20_000.0)?);
-        if let Some(At {
-            value: (min, max), ..
-        }) = range
-            && !(*min..=*max).contains(&value)
-        {
-            v.refuse(
-                format!("`{}` lies outside `belt.speed_mm_s`", v.path),
-                &format!("the belt runs at {} to {}", min, max),
-                "give the speed at which the belt really runs",
-            );
-            return None;
-        }
-        Some(value)
-    });
-    Some(Motion::Time { speed: read?.value })
 }
 
 fn trigger(s: &Section<'_>, lines: &Lines<'_>) -> Option<Trigger> {
@@ -476,72 +363,6 @@ fn reject(name: &At<String>, s: &Section<'_>, lines: &Lines<'_>) -> Option<Rejec
     })
 }
 
-fn verify(s: &Section<'_>, lines: &Lines<'_>) -> Option<Verify> {
-    let chute = s.optional("chute", |v| chute(&v.section()?, lines));
-    let passed = s.optional("passed", |v| passed(&v.section()?, lines));
-    let bin_full = s.optional("bin_full", |v| lines.interlock(v));
-    let air_low = s.optional("air_low", |v| lines.interlock(v));
-    let consecutive_rejects = s.optional("consecutive_rejects", |v| {
-        let s = v.section()?;
-        let count = s.required("count", "count = 5", |v| v.integer(2..=10_000));
-        let action = s.or("action", CheckAction::StopBelt, |v| v.choice(&ON_FAIL));
-        Some(ConsecutiveRejects {
-            count: u32::try_from(count?.value).ok()?,
-            action: action?,
-        })
-    });
-    Some(Verify {
-        chute: chute?.map(|at| at.value),
-        passed: passed?.map(|at| at.value),
-        bin_full: bin_full?.map(|at| at.value),
-        air_low: air_low?.map(|at| at.value),
-        consecutive_rejects: consecutive_rejects?.map(|at| at.value),
-    })
-}
-
-fn chute(s: &Section<'_>, lines: &Lines<'_>) -> Option<ChuteEye> {
-    let line = s.required("line", "line = { chip = \"…\", name = \"…\" }", |v| {
-        lines.input(v)
-    });
-    let after = s.required(
-        "after_reject_ms",
-        "after_reject_ms = { min = 30, max = 140 }",
-        |v| {
-            let s = v.section()?;
-            let min = s.required("min", "min = 30", |v| v.number(0.0..=MS_MAX));
-            let max = s.required("max", "max = 140", |v| v.number(0.0..=MS_MAX));
-            let (min, max) = (min?, max?);
-            ordered(s.problems, &s.path, &min, &max)?;
-            Some((ms(min.value), ms(max.value)))
-        },
-    );
-    let missing = s.or("missing", CheckAction::StopBelt, |v| v.choice(&ON_FAIL));
-    let (after_min, after_max) = after?.value;
-    Some(ChuteEye {
-        line: line?.value,
-        after_min,
-        after_max,
-        missing: missing?,
-    })
-}
-
-fn passed(s: &Section<'_>, lines: &Lines<'_>) -> Option<PassedEye> {
-    let line = s.required("line", "line = { chip = \"…\", name = \"…\" }", |v| {
-        lines.input(v)
-    });
-    let distance = s.required("distance_mm", "distance_mm = 520.0", |v| v.number(1.0..=MM_MAX));
-    let window = s.required("window_mm", "window_mm = 12.0", |v| v.number(0.5..=10_000.0));
-    let reject_seen = s.or("reject_seen", CheckAction::StopBelt, |v| v.choice(&ON_FAIL));
-    let good_missing = s.or("good_missing", CheckAction::Alarm, |v| v.choice(&ON_FAIL));
-    Some(PassedEye {
-        line: line?.value,
-        distance: mm(distance?.value),
-        window: mm(window?.value),
-        reject_seen: reject_seen?,
-        good_missing: good_missing?,
-    })
-}
-
 fn record(s: &Section<'_>, cx: &Context<'_>) -> Option<Record> {
     let path = s.required("path", "path = \"/var/lib/elek\"", Value::text);
     let rejected = s.or("rejected", Keep::All, keep);
@@ -606,35 +427,4 @@ fn device_path(v: &Value<'_>, example: &str) -> Option<PathBuf> {
         return None;
     }
     Some(path)
-}
-
-/// The encoder belongs to the same world as the camera.
-fn encoder_agrees(root: &Section<'_>, simulated: bool, encoder: bool, belt: Option<&Belt>, cx: &Context<'_>) {
-    let Some(Belt {
-        motion: Motion::Encoder { .. },
-        ..
-    }) = belt
-    else {
-        return;
-    };
-    if simulated == encoder {
-        return;
-    }
-    let Some(span) = root.place("belt.encoder.source") else {
-        return;
-    };
-    let (title, label, help) = if simulated {
-        (
-            "a simulated or folder camera needs the simulated encoder",
-            "a real encoder",
-            "write source = \"simulated\", or give the camera a v4l2 source",
-        )
-    } else {
-        (
-            "a real camera cannot be used with a simulated encoder",
-            "it would follow a belt that does not exist",
-            "write source = { counter = \"/dev/counter0\" }, or { lines = { a = …, b = … } }",
-        )
-    };
-    cx.problems.add(Problem::new(title).at(span, label).help(help));
 }
