@@ -20,6 +20,8 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/Cargo.toml" | head -1)
 missing=()
 command -v mmdebstrap >/dev/null 2>&1 || missing+=(mmdebstrap)
 command -v lintian >/dev/null 2>&1 || missing+=(lintian)
+# Tells mmdebstrap that programs for arm64 run here.
+command -v arch-test >/dev/null 2>&1 || missing+=(arch-test)
 if [ ${#missing[@]} != 0 ]; then
     apt-get -q update >&2
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >&2
