@@ -16,7 +16,14 @@ ${CARGO:-cargo} build --release --bin elek --target "$triple"
 
 binary=${CARGO_TARGET_DIR:-target}/$triple/release/elek
 needs=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1)
-echo "$binary: $(stat -c %s "$binary" | numfmt --to=iec-i --suffix=B), needs $needs"
+iec() { numfmt --to=iec-i --suffix=B "$1"; }
+stripped=$(mktemp)
+"$gnu-strip" -o "$stripped" "$binary"
+size=$(stat -c %s "$stripped")
+rm "$stripped"
+models=$(cat models/*.onnx | wc -c)
+echo "$binary: needs $needs"
+echo "$(iec "$(stat -c %s "$binary")"), $(iec "$size") stripped, of which the shipped models $(iec "$models")"
 echo "sha256 $(sha256sum "$binary" | cut -d' ' -f1)"
 newest=$(printf '%s\nGLIBC_2.35\n' "$needs" | sort -V | tail -1)
 [ "$newest" = GLIBC_2.35 ] || die "$needs is newer than 2.35: boxes with Debian 12 or Ubuntu 22.04 could not run it"
