@@ -30,12 +30,17 @@ impl Manager {
     }
 
     fn start(&self, args: &[&str]) -> Service {
+        self.start_with(args, Duration::from_secs(2))
+    }
+
+    /// `watchdog`: how long the manager waits for a sign of life.
+    fn start_with(&self, args: &[&str], watchdog: Duration) -> Service {
         let log = std::fs::File::create(self.path("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_elek"))
             .args(args)
             .current_dir(self.dir.path())
             .env("NOTIFY_SOCKET", self.path("notify"))
-            .env("WATCHDOG_USEC", "2000000")
+            .env("WATCHDOG_USEC", watchdog.as_micros().to_string())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -186,8 +191,24 @@ fn the_output_process_is_a_service_of_its_own_and_the_station_finds_it() {
     station.wait_for("STATUS=running");
     run.signal(Signal::TERM);
     assert!(run.end().success(), "{}", run.log());
+    // Nobody has read what the output process said meanwhile: that does not keep it.
     outputs.signal(Signal::TERM);
     assert!(outputs.end().success(), "{}", outputs.log());
+}
+
+#[test]
+fn a_manager_that_does_not_read_keeps_nobody_from_ending() {
+    let manager = Manager::new();
+    // A sign of life every 5 ms: far more than the kernel holds for a reader that sleeps.
+    let mut outputs = manager.start_with(
+        &["outputs", "--socket", "outputs.sock"],
+        Duration::from_millis(20),
+    );
+    assert_eq!(manager.next(), "READY=1");
+    std::thread::sleep(Duration::from_secs(2));
+    outputs.signal(Signal::TERM);
+    assert!(outputs.end().success(), "{}", outputs.log());
+    assert!(outputs.log().contains("does not read"), "{}", outputs.log());
 }
 
 /// Nothing is locked and nothing has priority: the station runs all the same, and says so.

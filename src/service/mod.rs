@@ -9,16 +9,18 @@
 //! Without a service manager and a watchdog the same thread still says which loop hangs.
 
 mod beat;
+mod teller;
 
 pub use beat::{Beat, Beats};
 
 use crate::device::clock;
 use crate::device::watchdog::Watchdog;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use sd_notify::NotifyState;
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use teller::{Sign, Teller};
 
 /// Looks at the loops at least this often.
 const EVERY: Duration = Duration::from_millis(500);
@@ -29,6 +31,7 @@ pub struct Service {
     /// Dropping it ends the thread.
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    teller: Arc<Teller>,
 }
 
 impl Service {
@@ -39,8 +42,10 @@ impl Service {
         status: impl Fn() -> Option<String> + Send + 'static,
     ) -> io::Result<Service> {
         let (end, ended) = bounded(0);
+        let teller = Arc::new(Teller::start()?);
         let mut feeder = Feeder {
             systemd: sd_notify::watchdog_enabled(),
+            teller: Arc::clone(&teller),
             watchdog,
             silent: None,
             said: None,
@@ -59,24 +64,21 @@ impl Service {
         Ok(Service {
             end: Some(end),
             thread: Some(thread),
+            teller,
         })
     }
 
     /// The station serves: what systemd waits for at start and at the end of a reload.
     pub fn ready(&self) {
-        tell(&[NotifyState::Ready]);
+        self.teller.tell(Sign::Ready);
     }
 
     pub fn reloading(&self) {
-        // Both in one message, as newer service managers want it.
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
-            Err(error) => tracing::warn!("the service manager is not told of the reload: {error}"),
-        }
+        self.teller.tell(Sign::Reloading);
     }
 
     pub fn stopping(&self) {
-        tell(&[NotifyState::Stopping]);
+        self.teller.tell(Sign::Stopping);
     }
 }
 
@@ -94,6 +96,7 @@ impl Drop for Service {
 struct Feeder {
     /// How long the service manager waits for a sign of life, if it wants one.
     systemd: Option<Duration>,
+    teller: Arc<Teller>,
     watchdog: Option<Watchdog>,
     /// The loop that was reported as silent.
     silent: Option<String>,
@@ -124,16 +127,18 @@ impl Feeder {
             tracing::warn!("the loop {name} turns again");
         }
         if self.systemd.is_some() {
-            tell(&[NotifyState::Watchdog]);
+            self.teller.try_tell(Sign::Alive);
         }
         if let Some(watchdog) = &mut self.watchdog
             && let Err(error) = watchdog.feed()
         {
             tracing::warn!("the board's watchdog cannot be fed: {error}");
         }
-        if status.is_some() && status != self.said {
-            tell(&[NotifyState::Status(status.as_deref().unwrap_or_default())]);
-            self.said = status;
+        if let Some(status) = status
+            && self.said.as_ref() != Some(&status)
+            && self.teller.try_tell(Sign::Status(status.clone()))
+        {
+            self.said = Some(status);
         }
     }
 
@@ -143,12 +148,5 @@ impl Feeder {
         {
             tracing::warn!("the board's watchdog stays armed: {error}");
         }
-    }
-}
-
-/// Without a service manager this does nothing.
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("the service manager cannot be told: {error}");
     }
 }
