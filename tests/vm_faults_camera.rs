@@ -131,8 +131,29 @@ fn camera_counts_its_pictures_from_the_start_again() {
     vm::wait_until("it to be opened anew", || failures(&station) > 0);
     wait_for_pictures(&mut station);
     station.recover();
-    station.sorts("gbgbgb");
+    station.sorts("gbgb");
     station.assert_nothing_lost();
+}
+
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn camera_stamps_wrap() {
+    let station = in_the_middle_of_a_part();
+    stops_and_comes_back(
+        station,
+        AlarmKind::CameraLost,
+        // Stamps of another age cannot be believed, and a picture without a stamp shows nobody.
+        |station| {
+            station.vivid.set(Control::WrapTimestamp, 1);
+            // The driver looks at this when streaming starts.
+            station.vivid.press(Control::StreamingError);
+        },
+        |station| {
+            let said = station.said("run");
+            assert!(said.contains("its time stamp is not credible"), "{said}");
+            station.vivid.set(Control::WrapTimestamp, 0);
+        },
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub fn stops_and_comes_back(
 /// A person clears the belt and acknowledges; it sorts on, and no part is lost from the account.
 pub fn comes_back(station: &mut Station) {
     station.recover();
-    station.sorts("gbg");
+    station.sorts("gb");
     station.assert_nothing_lost();
 }
 

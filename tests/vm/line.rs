@@ -42,12 +42,13 @@ pub const REJECT: f64 = 150.0;
 pub const PASSED: f64 = 210.0;
 pub const MM_PER_PX: f64 = 0.5;
 const PICTURE: [f64; 2] = [1280.0 / SCALE as f64, 720.0 / SCALE as f64];
-const SPEED: f64 = 30.0;
+/// As fast as the guest can be relied on: what a test waits for most is parts that travel.
+const SPEED: f64 = 60.0;
 /// mm/s per second: the belt runs on for a millimetre after the permit went off.
-const RAMP: f64 = 400.0;
-const COUNTS_PER_MM: f64 = 4.0;
+const RAMP: f64 = 1_600.0;
+const COUNTS_PER_MM: f64 = 2.0;
 /// From the blow to the chute eye, and how long it is covered there.
-const FALL: Duration = Duration::from_millis(300);
+const FALL: Duration = Duration::from_millis(150);
 const COVER: Duration = Duration::from_millis(80);
 const TURN: Duration = Duration::from_millis(4);
 /// A belt does not jump because the guest was held up; and gpio-sim takes two edges of a line that come

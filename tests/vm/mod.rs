@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub const ELEK: &str = env!("CARGO_BIN_EXE_elek");
 
 /// For what must come in the end, by the guest's clock.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -61,10 +61,15 @@ impl Station {
 
     pub fn running_with(edit: impl FnOnce(String) -> String) -> Station {
         let mut station = Station::new(edit);
-        station.start_outputs();
-        station.start_run();
-        station.acknowledge();
+        station.start();
         station
+    }
+
+    /// Both processes; acknowledged, the belt running.
+    pub fn start(&mut self) {
+        self.start_outputs();
+        self.start_run();
+        self.acknowledge();
     }
 
     pub fn config(&self) -> PathBuf {
@@ -151,6 +156,14 @@ impl Station {
         }
     }
 
+    /// A person presses the button once.
+    pub fn press(&self) {
+        self.line.button(true);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        self.line.button(false);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+
     /// A person presses the button until the belt runs.
     pub fn acknowledge(&mut self) {
         let until = Instant::now() + PATIENCE;
@@ -160,10 +173,7 @@ impl Station {
                 "acknowledged in vain; the last status: {:#?}",
                 self.status()
             );
-            self.line.button(true);
-            std::thread::sleep(std::time::Duration::from_millis(200));
-            self.line.button(false);
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            self.press();
         }
         let line = &self.line;
         wait_until("the permit", || line.world().permit);
