@@ -3,48 +3,15 @@
 mod vm;
 
 use elek::control::Client;
-use elek::device::framebuffer::{self, Framebuffer, FramebufferError};
+use elek::device::framebuffer::{Framebuffer, FramebufferError};
 use elek::display::Canvas;
 use elek::station::event::Counts;
 use elek::station::event::{AlarmKind, Trouble};
 use elek::status::{State, Status};
 use elek::units::{Instant, Micros};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command};
-
-const DEVICE: &str = "/dev/fb0";
-
-/// vfb; its red lies below its blue. It stays loaded, because the kernel's console holds it.
-struct Vfb;
-
-impl Vfb {
-    fn load() -> Vfb {
-        vm::modprobe("vfb", &["vfb_enable=1", "videomemorysize=16777216"]);
-        vm::wait_until("a framebuffer", || Path::new(DEVICE).exists());
-        Vfb
-    }
-
-    /// Sets another mode, as a tool like fbset would.
-    fn mode(&self, width: u32, height: u32, bits: u32) {
-        const FBIOGET_VSCREENINFO: libc::c_ulong = 0x4600;
-        const FBIOPUT_VSCREENINFO: libc::c_ulong = 0x4601;
-        let device = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open(DEVICE)
-            .expect("opens");
-        // `struct fb_var_screeninfo` is 40 words: visible size, virtual size, offset, bits per pixel, …
-        let mut words = [0u32; 40];
-        // SAFETY: the kernel writes these 160 bytes.
-        let done = unsafe { libc::ioctl(device.as_raw_fd(), FBIOGET_VSCREENINFO as _, &raw mut words) };
-        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-        words[..7].copy_from_slice(&[width, height, width, height, 0, 0, bits]);
-        // SAFETY: the kernel reads these 160 bytes, and writes what it makes of them.
-        let done = unsafe { libc::ioctl(device.as_raw_fd(), FBIOPUT_VSCREENINFO as _, &raw mut words) };
-        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-    }
-}
+use vm::screen::{self, DEVICE, Vfb, furthest, screenshot};
 
 fn status() -> Status {
     Status {
@@ -77,40 +44,6 @@ fn drawn(width: u32, height: u32) -> Canvas {
     let mut canvas = Canvas::new(width, height);
     let Ok(()) = elek::display::draw(&status(), &mut canvas);
     canvas
-}
-
-/// What the framebuffer shows, as RGB, 8 bits a colour.
-fn screenshot() -> Canvas {
-    let layout = framebuffer::describe(Path::new(DEVICE))
-        .expect("can be asked")
-        .expect("can be drawn on");
-    let memory = std::fs::read(DEVICE).expect("can be read");
-    let mut shot = Canvas::new(layout.width, layout.height);
-    let bytes = layout.bits_per_pixel as usize / 8;
-    for y in 0..layout.height as usize {
-        for x in 0..layout.width as usize {
-            let at = y * layout.line_length as usize + x * bytes;
-            let mut pixel = [0; 4];
-            pixel[..bytes].copy_from_slice(&memory[at..at + bytes]);
-            let pixel = u32::from_le_bytes(pixel);
-            for (n, bits) in [layout.red, layout.green, layout.blue].into_iter().enumerate() {
-                let most = (1 << bits.length) - 1;
-                let value = (pixel >> bits.offset) & most;
-                shot.rgb[(y * layout.width as usize + x) * 3 + n] = (value * 255 / most) as u8;
-            }
-        }
-    }
-    shot
-}
-
-fn furthest(a: &Canvas, b: &Canvas) -> u8 {
-    assert_eq!((a.width, a.height), (b.width, b.height));
-    a.rgb
-        .iter()
-        .zip(&b.rgb)
-        .map(|(a, b)| a.abs_diff(*b))
-        .max()
-        .unwrap_or(0)
 }
 
 #[test]
@@ -237,14 +170,7 @@ impl Station {
     }
 
     fn picture(&self) -> Canvas {
-        let picture = image::open(self.folder.path().join("display.png"))
-            .expect("a picture")
-            .into_rgb8();
-        Canvas {
-            width: picture.width(),
-            height: picture.height(),
-            rgb: picture.into_raw(),
-        }
+        screen::picture(&self.folder.path().join("display.png"))
     }
 }
 

@@ -3,9 +3,16 @@
 
 mod vm;
 
-use elek::status::State;
+use elek::display::Canvas;
+use elek::station::event::Counts;
+use elek::status::{State, Status};
+use std::path::Path;
 use vm::line::{PART, REJECT};
+use vm::screen::{self, Vfb, furthest, screenshot};
 use vm::station::{Asked, Station};
+
+/// The page has the display's size.
+const PAGE: (u32, u32) = (480, 320);
 
 /// Each bad part was blown off by a pulse of its own, no good one was, and the station knows it.
 fn assert_sorted(station: &mut Station) {
@@ -36,12 +43,71 @@ fn assert_sorted(station: &mut Station) {
     assert!(counts.balances(), "{counts:?}");
 }
 
+fn drawn(status: &Status) -> Canvas {
+    let mut canvas = Canvas::new(PAGE.0, PAGE.1);
+    let Ok(()) = elek::display::draw(status, &mut canvas);
+    canvas
+}
+
+fn pixels(canvas: &Canvas) -> &[[u8; 3]] {
+    canvas.rgb.as_chunks().0
+}
+
+/// Of the pixels that depend on the counts: how many of this picture are as they should be, and how many not.
+fn counts_shown(shot: &Canvas, status: &Status) -> (usize, usize) {
+    let right = drawn(status);
+    let zero = drawn(&Status {
+        counts: Counts::default(),
+        ..status.clone()
+    });
+    let all = pixels(shot).iter().zip(pixels(&right)).zip(pixels(&zero));
+    let counts = all.filter(|((_, right), zero)| right != zero);
+    let (same, other): (Vec<_>, Vec<_>) = counts.partition(|((shot, right), _)| shot == right);
+    (same.len(), other.len())
+}
+
+/// The display shows the page of this state: the counts, what elek writes as a picture, and the part that
+/// was blown off last.
+fn assert_shown(station: &Station, picture: &Path) {
+    let status = station.status().expect("the station answers");
+    // A page is drawn once a second.
+    vm::wait_until("the counts on the display", || {
+        let (same, other) = counts_shown(&screenshot(), &status);
+        same > 100 && other == 0
+    });
+    vm::wait_until("the same page on display and picture", || {
+        furthest(&screenshot(), &screen::picture(picture)) == 0
+    });
+    let (shot, right) = (screenshot(), drawn(&status));
+    let (same, other) = counts_shown(&shot, &status);
+    println!("{same} pixels of the counts are right, {other} are not");
+    assert_eq!(other, 0);
+    // What `elek status` does not pass on: the picture of the last reject, a red square.
+    let others = pixels(&shot).iter().zip(pixels(&right));
+    let others = others.filter(|(shot, right)| shot != right);
+    let red = |[red, green, blue]: [u8; 3]| red > 180 && green < 80 && blue < 80;
+    let red = others.filter(|(shot, _)| red(**shot)).count();
+    println!("{red} red pixels of the last reject");
+    assert!(red > 50);
+}
+
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
 fn bad_parts_are_blown_off_and_good_ones_pass() {
-    let mut station = Station::running();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let picture = folder.path().join("display.png");
+    let vfb = Vfb::load();
+    vfb.mode(PAGE.0, PAGE.1, 32);
+    let display = format!(
+        "\n[display]\nframebuffer = {:?}\nwidth = {}\nheight = {}\npng = {picture:?}\n",
+        screen::DEVICE,
+        PAGE.0,
+        PAGE.1
+    );
+    let mut station = Station::running_with(|text| text + &display);
     station.line.feed("gbggbbgb");
     assert_sorted(&mut station);
+    assert_shown(&station, &picture);
 
     let json = station.elek(&[
         "status",

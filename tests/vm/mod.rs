@@ -4,6 +4,7 @@
 pub mod faults;
 pub mod gpio_sim;
 pub mod line;
+pub mod screen;
 pub mod station;
 pub mod vivid;
 

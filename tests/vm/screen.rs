@@ -1,0 +1,83 @@
+//! A display whose memory can be read back: the driver vfb, and the pictures on it.
+
+use elek::device::framebuffer;
+use elek::display::Canvas;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+pub const DEVICE: &str = "/dev/fb0";
+
+/// vfb; its red lies below its blue. It stays loaded, because the kernel's console holds it.
+pub struct Vfb;
+
+impl Vfb {
+    pub fn load() -> Vfb {
+        super::modprobe("vfb", &["vfb_enable=1", "videomemorysize=16777216"]);
+        super::wait_until("a framebuffer", || Path::new(DEVICE).exists());
+        Vfb
+    }
+
+    /// Sets another mode, as a tool like fbset would.
+    pub fn mode(&self, width: u32, height: u32, bits: u32) {
+        const FBIOGET_VSCREENINFO: libc::c_ulong = 0x4600;
+        const FBIOPUT_VSCREENINFO: libc::c_ulong = 0x4601;
+        let device = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(DEVICE)
+            .expect("opens");
+        // `struct fb_var_screeninfo` is 40 words: visible size, virtual size, offset, bits per pixel, …
+        let mut words = [0u32; 40];
+        // SAFETY: the kernel writes these 160 bytes.
+        let done = unsafe { libc::ioctl(device.as_raw_fd(), FBIOGET_VSCREENINFO as _, &raw mut words) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        words[..7].copy_from_slice(&[width, height, width, height, 0, 0, bits]);
+        // SAFETY: the kernel reads these 160 bytes, and writes what it makes of them.
+        let done = unsafe { libc::ioctl(device.as_raw_fd(), FBIOPUT_VSCREENINFO as _, &raw mut words) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// What the framebuffer shows, as RGB, 8 bits a colour.
+pub fn screenshot() -> Canvas {
+    let layout = framebuffer::describe(Path::new(DEVICE))
+        .expect("can be asked")
+        .expect("can be drawn on");
+    let memory = std::fs::read(DEVICE).expect("can be read");
+    let mut shot = Canvas::new(layout.width, layout.height);
+    let bytes = layout.bits_per_pixel as usize / 8;
+    for y in 0..layout.height as usize {
+        for x in 0..layout.width as usize {
+            let at = y * layout.line_length as usize + x * bytes;
+            let mut pixel = [0; 4];
+            pixel[..bytes].copy_from_slice(&memory[at..at + bytes]);
+            let pixel = u32::from_le_bytes(pixel);
+            for (n, bits) in [layout.red, layout.green, layout.blue].into_iter().enumerate() {
+                let most = (1 << bits.length) - 1;
+                let value = (pixel >> bits.offset) & most;
+                shot.rgb[(y * layout.width as usize + x) * 3 + n] = (value * 255 / most) as u8;
+            }
+        }
+    }
+    shot
+}
+
+pub fn furthest(a: &Canvas, b: &Canvas) -> u8 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    a.rgb
+        .iter()
+        .zip(&b.rgb)
+        .map(|(a, b)| a.abs_diff(*b))
+        .max()
+        .unwrap_or(0)
+}
+
+/// A picture file, as RGB.
+pub fn picture(path: &Path) -> Canvas {
+    let picture = image::open(path).expect("a picture").into_rgb8();
+    Canvas {
+        width: picture.width(),
+        height: picture.height(),
+        rgb: picture.into_raw(),
+    }
+}
