@@ -6,10 +6,13 @@ mod vm;
 use elek::station::event::AlarmKind;
 use elek::status::State;
 use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+use vm::screen::{self, Vfb, furthest, screenshot};
 use vm::station::{Asked, Station};
-use vm::{fixture, run, wait_until};
+use vm::{fixture, run, wait_until, write};
 
 const UNITS: [&str; 2] = ["elek.service", "elek-outputs.service"];
 
@@ -25,13 +28,19 @@ fn main_process(unit: &str) -> String {
 }
 
 /// Installs what is shipped, on a machine with a camera and lines.
-fn installed() -> Station {
+fn installed(edit: impl FnOnce(String) -> String) -> Station {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // What the test before has counted.
+    let _ = std::fs::remove_dir_all("/var/lib/elek");
     run(
         "sh",
         &[&folder.join("systemd/install.sh").display().to_string(), vm::ELEK],
     );
-    let mut station = Station::new(|text| text.replace("RECORD", "/var/lib/elek").replace("MODELS/", ""));
+    let mut station = Station::new(|text| {
+        edit(text)
+            .replace("RECORD", "/var/lib/elek")
+            .replace("MODELS/", "")
+    });
     station.record_is(Path::new("/var/lib/elek"));
     for file in ["colour.onnx", "manifest.toml"] {
         std::fs::copy(fixture(file), Path::new("/etc/elek").join(file)).expect("a model can be copied");
@@ -43,7 +52,11 @@ fn installed() -> Station {
 
 /// The services are stopped before the hardware goes, whatever happens.
 fn started() -> (Station, Services) {
-    let mut station = installed();
+    started_with(|text| text)
+}
+
+fn started_with(edit: impl FnOnce(String) -> String) -> (Station, Services) {
+    let mut station = installed(edit);
     let services = Services;
     run("systemctl", &["start", "elek.service"]);
     station.wait_for("the station to see pictures", |status| {
@@ -102,6 +115,44 @@ fn the_units_leave_little_to_attack() {
     }
 }
 
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn it_runs_as_its_own_user_sorts_reloads_and_stops() {
+    let (mut station, _services) = started();
+    for unit in UNITS {
+        assert_eq!(property(unit, "ActiveState"), "active", "{unit}");
+        let process = Path::new("/proc").join(main_process(unit));
+        let owner = std::fs::metadata(process).expect("the process lives").uid();
+        assert_ne!(owner, 0, "{unit} runs as root");
+    }
+    let node = std::fs::metadata(station.line.outputs().device()).expect("the chip is there");
+    assert_eq!(node.mode() & 0o777, 0o660, "the udev rule was applied");
+    let granted = station.wait_journal("outputs run with");
+    assert!(
+        granted.contains("real-time priority and locked memory"),
+        "{granted}"
+    );
+
+    station.acknowledge();
+    station.sorts("gbgb");
+    station.assert_nothing_lost();
+
+    run("systemctl", &["reload", "elek.service"]);
+    // A configuration read anew is a new station: it waits for a person.
+    station.wait_safe();
+    station.recover();
+    station.sorts("bg");
+
+    run("systemctl", &["stop", "elek.service"]);
+    station.wait_safe();
+    assert_eq!(property("elek.service", "Result"), "success");
+    assert_eq!(
+        property("elek-outputs.service", "ActiveState"),
+        "active",
+        "the lines stay held"
+    );
+}
+
 fn freeze(process: &str) {
     let id = process.parse().ok().and_then(Pid::from_raw);
     kill_process(id.expect("the service runs"), Signal::STOP).expect("the service runs");
@@ -135,4 +186,61 @@ fn a_hanging_station_is_started_anew_with_safe_outputs() {
     station.recover();
     station.sorts("gb");
     station.assert_nothing_lost();
+}
+
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn hanging_outputs_are_started_anew_and_the_belt_waits_for_a_person() {
+    let (mut station, _services) = started();
+    station.acknowledge();
+    station.line.feed("gb");
+    wait_until("a part on the belt", || station.line.world().last_lead() > 50.0);
+    let before = main_process("elek-outputs.service");
+    freeze(&before);
+    station.wait_for("its alarm", |status| {
+        status.has(AlarmKind::OutputsLost) && !status.permit
+    });
+    wait_until("the watchdog to start them anew", || {
+        main_process("elek-outputs.service") != before
+    });
+    station.wait_safe();
+    station.recover();
+    station.sorts("gb");
+    station.assert_nothing_lost();
+}
+
+/// Whether what the display shows changes within some seconds.
+fn changes() -> bool {
+    let before = screenshot();
+    (0..15).any(|_| {
+        std::thread::sleep(Duration::from_millis(230));
+        furthest(&screenshot(), &before) > 0
+    })
+}
+
+#[test]
+#[ignore = "needs the virtual machine: make test-vm"]
+fn no_cursor_blinks_over_the_display() {
+    let vfb = Vfb::load();
+    vfb.mode(480, 320, 32);
+    let console = Path::new("/dev/tty0");
+    // The kernel gives the display to its console when there is something to be read.
+    write(console, "\x1b[?25hhere\n");
+    assert!(
+        changes(),
+        "the cursor does not blink, so this test would prove nothing"
+    );
+    let picture = "/var/lib/elek/display.png";
+    let display = format!(
+        "\n[display]\nframebuffer = {:?}\nconsole = {console:?}\nwidth = 480\nheight = 320\npng = {picture:?}\n",
+        screen::DEVICE
+    );
+    let (_station, _services) = started_with(|text| text + &display);
+    wait_until("a picture", || Path::new(picture).exists());
+    wait_until("the same page on display and picture", || {
+        furthest(&screenshot(), &screen::picture(Path::new(picture))) == 0
+    });
+    // It draws no more, so that only a cursor could change anything.
+    freeze(&main_process("elek.service"));
+    assert!(!changes(), "the cursor blinks over the display");
 }

@@ -42,18 +42,23 @@ done
 
 cargo=${CARGO:-cargo}
 target=${CARGO_TARGET_DIR:-$project/target}
+work=$(mktemp -d "${TMPDIR:-/tmp}/elek-vm.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+options=()
 if [ -z "${ELEK_BIN:-}" ]; then
     $cargo build --release --bin elek
-    ELEK_BIN=$target/release/elek
+    # Aside, because the tests' own build lays another one, with assertions, in its place.
+    ELEK_BIN=$work/elek
+    cp "$target/release/elek" "$ELEK_BIN"
+    # As the Makefile compiles tests: most likely they are there already.
+    options=(--release --config profile.release.package.elek.debug-assertions=true
+        --config profile.release.package.elek.overflow-checks=true)
 fi
 say "elek: $(sha256sum "$ELEK_BIN")"
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/elek-vm.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-
 # build NAME : the test's binary
 build() {
-    $cargo test --no-run --test "$1" 2>&1 | tee "$work/build.log" >&2
+    $cargo test "${options[@]}" --no-run --test "$1" 2>&1 | tee "$work/build.log" >&2
     local built
     built=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$work/build.log")
     [ -x "$built" ] || die "cargo built no binary of tests/$1.rs"
@@ -77,7 +82,9 @@ pack() {
         echo "export RUST_BACKTRACE=1 ELEK_VM=1"
         # The paths that the compiler wrote into the test lead to the same things here.
         echo "mkdir -p '$(dirname "$project")' && ln -sfn /test '$project'"
-        echo "mkdir -p '$target/debug' && ln -sf /test/elek '$target/debug/elek'"
+        for profile in debug release; do
+            echo "mkdir -p '$target/$profile' && ln -sf /test/elek '$target/$profile/elek'"
+        done
         printf 'exec /test/test-binary --ignored --test-threads=1'
         [ ${#filters[@]} = 0 ] || printf " '%s'" "${filters[@]}"
         echo

@@ -312,11 +312,20 @@ impl Belt {
         later.position
     }
 
+    /// Two sightings of one edge lie no further apart than this.
+    pub fn rounding(&self) -> Length {
+        Length::from_micrometres(2 * self.resolution.as_micrometres()) + ROUNDING
+    }
+
+    /// Up to this instant the belt stood, crept or ran back.
+    pub fn hardly_moved(&self, at: Instant) -> bool {
+        self.position_at(at).since(self.position_at(at - BACK_OVER)) <= self.rounding()
+    }
+
     /// At this instant the belt ran back, or had been pulled back and not come on again: whatever an
     /// eye then sees come or go was in front of it before.
     pub fn seen_before(&self, at: Instant) -> bool {
-        let rounding = Length::from_micrometres(2 * self.resolution.as_micrometres()) + ROUNDING;
-        let here = self.position_at(at) + rounding;
+        let here = self.position_at(at) + self.rounding();
         let mut samples = (0..self.history.len()).map_while(|back| self.sample(back));
         let before = samples.find(|sample| sample.at <= at);
         here < before.map_or(BeltPosition::ZERO, |sample| sample.furthest)

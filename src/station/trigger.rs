@@ -20,6 +20,8 @@ const ENDED: usize = 32;
 pub struct AtEye {
     /// The part that covers it, or covered it last, and where its leading edge was.
     part: Option<(PartId, BeltPosition)>,
+    /// Where that part's trailing edge was, if it is past the eye.
+    tail: Option<BeltPosition>,
     repeats: u32,
     ended: ArrayVec<(BeltPosition, Fate), ENDED>,
 }
@@ -49,25 +51,30 @@ impl Station {
         actions: &mut Vec<Action>,
     ) {
         let part_min = self.config.recipes[usize::from(self.recipe.0)].part_min;
-        if let Some((_, lead)) = self.eye.part
-            && position.since(lead) < part_min.half()
-        {
-            // Nothing follows a part within half its length: it is the same one, with a
-            // hole in it, or moved back and forth. Unless the position itself is wrong.
+        // Nothing follows a part within half its length: it is the same one, with a
+        // hole in it, or moved back and forth.
+        let within = |lead| position.since(lead) < part_min.half();
+        // A belt that stops when a tail has just cleared the eye and is pulled back a little shows that tail again. Were
+        // it a part that touches the last one, then that one's length, measured anew at the next edge, says so.
+        let at_tail = |tail| position.since(tail) <= self.belt.rounding() && self.belt.hardly_moved(at);
+        if self.eye.part.is_some_and(|(_, lead)| within(lead)) || self.eye.tail.is_some_and(at_tail) {
+            // Unless the position itself is wrong.
             self.eye.repeats += 1;
             if self.eye.repeats >= REPEATS_MAX && self.belt_should_move(now) {
                 self.slipped(now, actions);
-                self.eye.part = None;
+                (self.eye.part, self.eye.tail) = (None, None);
             }
             return;
         }
         self.eye.repeats = 0;
+        self.eye.tail = None;
         let id = self.open_part(now, at, position, None, actions);
         self.eye.part = Some((id, position));
     }
 
     fn on_trailing_edge(&mut self, now: Instant, position: BeltPosition, actions: &mut Vec<Action>) {
         let Some((id, lead)) = self.eye.part else { return };
+        self.eye.tail = Some(position);
         let Some(index) = self.ledger.find(id) else { return };
         let part = &mut self.ledger.parts_mut()[index];
         let recipe = &self.config.recipes[usize::from(part.recipe.0)];

@@ -68,6 +68,22 @@ fn a_part_that_rocks_under_the_photo_eye_is_one_part() {
     assert!(rig.alarms().is_empty(), "{:?}", rig.alarms());
 }
 
+/// Wherever the belt stops and however far it is pulled back, also just behind the part's end.
+#[test]
+fn the_end_of_a_part_that_comes_back_is_no_new_part() {
+    for stopped_after in 80..115 {
+        for mm in [1, 2, 5, 20] {
+            let mut rig = Rig::new();
+            rig.lay(20, true);
+            rig.run(stopped_after);
+            pull_back(&mut rig, mm);
+            rig.run(2_000);
+            assert_eq!(rig.counts().seen, 1, "after {stopped_after} ms, by {mm} mm");
+            assert_eq!(rig.fates(), [(1, PASSED)], "after {stopped_after} ms, by {mm} mm");
+        }
+    }
+}
+
 #[test]
 fn no_reject_fires_twice_for_parts_that_come_to_it_again() {
     let mut rig = Rig::new();
