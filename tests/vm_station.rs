@@ -17,6 +17,8 @@ const PAGE: (u32, u32) = (480, 320);
 /// Each bad part was blown off by a pulse of its own, no good one was, and the station knows it.
 fn assert_sorted(station: &mut Station) {
     let status = station.wait_through();
+    let reason = status.last_reject.as_ref().map(|last| last.reason.as_str());
+    println!("the last reject's reason: {}", reason.unwrap_or("none"));
     let world = station.line.world();
     for (index, part) in world.parts.iter().enumerate() {
         assert_eq!(part.blown, part.bad, "part {index} of {:#?}", world.parts);
