@@ -55,6 +55,13 @@ pub fn annotate(picture: &Picture) -> Option<Thumbnail> {
     })
 }
 
+/// The picture alone: a display has the words beside it, in a size to read from afar.
+pub fn without_words(mut drawn: Thumbnail) -> Thumbnail {
+    drawn.height = drawn.width;
+    drawn.rgb.truncate((drawn.width * drawn.height * 3) as usize);
+    drawn
+}
+
 fn is_whole(square: &Square) -> bool {
     square.side > 0 && square.rgb.len() == (square.side * square.side * 3) as usize
 }
@@ -226,6 +233,12 @@ mod tests {
                 .any(|pixel| pixel == [255; 3]),
             "white letters"
         );
+        let bare = without_words(short.clone());
+        assert_eq!(
+            (bare.width, bare.height, bare.rgb.len()),
+            (128, 128, 128 * 128 * 3)
+        );
+        assert_eq!(bare.rgb[..], short.rgb[..bare.rgb.len()]);
         picture.words = "contamination.area_mm2 123456.789, limit 0.8; ".repeat(3);
         let long = annotate(&picture).unwrap();
         assert!(long.height > short.height);

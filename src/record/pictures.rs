@@ -6,7 +6,7 @@
 //! is whole and on the disk. Names start with the part number; the date in the
 //! folder's name is for people and may be wrong where the clock is.
 
-use super::annotate::annotate;
+use super::annotate::{annotate, without_words};
 use super::health::{Health, Source};
 use super::retention::{Disk, Retention};
 use super::system;
@@ -116,7 +116,7 @@ impl PictureThread {
             self.keep(picture, drawn.as_ref());
         }
         if let Some(drawn) = drawn.filter(|_| picture.rejected) {
-            (self.thumbnail)(picture.part, Arc::new(drawn));
+            (self.thumbnail)(picture.part, Arc::new(without_words(drawn)));
         }
     }
 
