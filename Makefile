@@ -3,10 +3,7 @@
 
 CARGO ?= cargo
 
-# Tests run what is shipped, compiled with the same options, so that the graph of dependencies is built once. The one
-# difference: elek's own assertions and checks of overflow are on.
-CHECKED := --release --config profile.release.package.elek.debug-assertions=true \
-           --config profile.release.package.elek.overflow-checks=true
+CHECKED := --release --config tests/checked.toml
 
 .PHONY: help setup demo test test-kill test-long test-vm test-arm test-arm-full test-deb lint models release arm64 armv7 deb
 

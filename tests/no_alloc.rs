@@ -7,7 +7,7 @@
 mod common;
 
 use arrayvec::ArrayVec;
-use elek::config::{BeltAxis, Contrast, Crop, Fit, Locate};
+use elek::config::{Crop, Fit};
 use elek::infer::engine::Engine;
 use elek::infer::inspector::{Input, Inspector};
 use elek::infer::manifest::Filter;
@@ -17,8 +17,7 @@ use elek::simulate::virtual_run::{describe, simulate};
 use elek::station::Station;
 use elek::station::event::{Action, Blob, Verdict};
 use elek::station::judge::judge;
-use elek::units::Length;
-use elek::vision::{Frame, Locator, PartSize, PixelFormat, Preprocessor};
+use elek::vision::{Frame, PixelFormat, Preprocessor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -86,29 +85,11 @@ fn fill(frame: &mut Frame, seed: u32, x: u32, y: u32, side: u32) {
 
 #[test]
 fn from_frame_to_model_input_nothing_is_allocated() {
-    let formats = PixelFormat::ALL.into_iter().filter(|f| *f != PixelFormat::Mjpg);
-    let crops = [
-        Crop::Part {
-            margin: Length::from_mm(2),
-        },
-        Crop::Picture { fit: Fit::Letterbox },
-        Crop::Picture { fit: Fit::Cover },
-        Crop::Picture { fit: Fit::Stretch },
-    ];
-    let part = PartSize {
-        min: Length::from_mm(20),
-        max: Length::from_mm(40),
-        gap_min: Length::from_mm(8),
-    };
-    for (format, crop) in formats.flat_map(|f| crops.map(|c| (f, c))) {
+    for (format, crop) in common::raw_formats().flat_map(|f| common::crops().map(|c| (f, c))) {
         let stride = format.row_bytes(WIDTH);
         let bytes = vec![0; format.picture_bytes(WIDTH, HEIGHT, stride)];
         let mut frame = Frame::new(format, WIDTH, HEIGHT, bytes);
-        let locate = Locate {
-            contrast: Contrast::PartBrighter,
-            threshold: None,
-        };
-        let mut locator = Locator::with_sizes(locate, 200.0, BeltAxis::PlusX, part);
+        let mut locator = common::locator(200.0);
         let mut preprocessor = Preprocessor::new(crop, 224, Filter::Bicubic, 200.0);
         let mut blobs = ArrayVec::new();
         let mut rgb = vec![0; 224 * 224 * 3];

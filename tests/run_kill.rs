@@ -12,13 +12,12 @@
 
 use elek::control::Client;
 use elek::device::clock;
-use elek::infer::manifest::hex;
+use elek::infer::manifest::{hex, sha256};
 use elek::record::{Journal, Ring, Span};
 use elek::simulate::count::LineCount;
 use elek::station::event::AlarmKind;
 use elek::status::{State, Status};
 use elek::units::Micros;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -61,7 +60,7 @@ fn config(dir: &Path) {
     let (line, recipe) = tail.split_once("crop = {").unwrap();
     let (_, record) = recipe.split_once("otherwise =").unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/colour.onnx");
-    let sha256 = hex(&Sha256::digest(std::fs::read(&model).unwrap()).into());
+    let sha256 = hex(&sha256(&std::fs::read(&model).unwrap()));
     let text = format!(
         "{head}[camera.top.source.folder]\npath = \"pictures\"\nparts_per_s = 10.0\nrepeat = true\n\n\
          [reject.air-blast]{line}crop = {{ around = \"picture\", fit = \"letterbox\" }}\n\

@@ -3,15 +3,16 @@
 //! shipped models with what another processor has left in the folder `ELEK_SAME`: the first run there
 //! writes, later ones compare. `make test-arm` runs this natively, then on emulated ARM cores.
 
+mod common;
+
 use arrayvec::ArrayVec;
-use elek::config::{BeltAxis, Contrast, Crop, Fit, Locate};
+use elek::config::Crop;
 use elek::infer::engine::Engine;
-use elek::infer::manifest::{self, Filter};
+use elek::infer::manifest::{self, Filter, hex, sha256};
 use elek::simulate::render::{Mask, PartLook, Renderer, Scene, ScenePart, supported};
 use elek::simulate::virtual_run::simulate;
 use elek::units::Length;
-use elek::vision::{Frame, Locator, PartSize, PixelFormat, Preprocessor};
-use sha2::{Digest, Sha256};
+use elek::vision::{Frame, PixelFormat, Preprocessor};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,7 @@ const HEIGHT: u32 = 240;
 const UM_PER_PX: f64 = 200.0;
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)[..8]
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    hex(&sha256(bytes))[..16].to_owned()
 }
 
 fn renderer() -> Renderer {
@@ -68,31 +66,10 @@ fn noise(format: PixelFormat) -> Frame {
     Frame::new(format, WIDTH, HEIGHT, bytes)
 }
 
-fn locator() -> Locator {
-    let size = PartSize {
-        min: Length::from_mm(20),
-        max: Length::from_mm(40),
-        gap_min: Length::from_mm(8),
-    };
-    let locate = Locate {
-        contrast: Contrast::PartBrighter,
-        threshold: None,
-    };
-    Locator::with_sizes(locate, UM_PER_PX, BeltAxis::PlusX, size)
-}
-
 /// Frame, blobs and model inputs in every format: one line each.
 fn pictures() -> String {
-    let crops = [
-        Crop::Part {
-            margin: Length::from_mm(2),
-        },
-        Crop::Picture { fit: Fit::Letterbox },
-        Crop::Picture { fit: Fit::Cover },
-        Crop::Picture { fit: Fit::Stretch },
-    ];
-    let (mut renderer, mut locator, mut lines) = (renderer(), locator(), String::new());
-    for format in PixelFormat::ALL.into_iter().filter(|f| *f != PixelFormat::Mjpg) {
+    let (mut renderer, mut locator, mut lines) = (renderer(), common::locator(UM_PER_PX), String::new());
+    for format in common::raw_formats() {
         let frame = match supported(format) {
             true => frame(&mut renderer, format, 3).0,
             false => noise(format),
@@ -100,7 +77,7 @@ fn pictures() -> String {
         let mut blobs = ArrayVec::new();
         locator.locate(&frame, &mut blobs).expect("the frame is whole");
         let mut inputs = Vec::new();
-        for (crop, filter) in crops
+        for (crop, filter) in common::crops()
             .into_iter()
             .flat_map(|c| [(c, Filter::Bilinear), (c, Filter::Bicubic)])
         {
@@ -188,7 +165,7 @@ const PICTURES: u64 = 4;
 
 /// A line for each shipped model and rendered cap: all scores; of a mask each 97th value.
 fn outputs() -> String {
-    let (mut renderer, mut locator, mut lines) = (renderer(), locator(), String::new());
+    let (mut renderer, mut locator, mut lines) = (renderer(), common::locator(UM_PER_PX), String::new());
     for name in ["cap-classify", "cap-segment"] {
         let info =
             manifest::resolve(Path::new("."), &format!("builtin:{name}"), None).expect("it is built in");

@@ -16,9 +16,8 @@ case $mode in short | full) ;; *) die "say nothing, or full" ;; esac
 # A core for each generation of boards: without and with dot products, and all that the emulator knows.
 cores=(cortex-a53 cortex-a72 cortex-a76 max)
 
-# As the Makefile compiles tests: what is shipped, with elek's own assertions and checks of overflow.
-options=(--release --config profile.release.package.elek.debug-assertions=true
-    --config profile.release.package.elek.overflow-checks=true)
+# As the Makefile compiles tests.
+options=(--release --config tests/checked.toml)
 
 # Left out, one name a line, with the reason behind it.
 skip=()

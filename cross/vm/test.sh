@@ -51,8 +51,7 @@ if [ -z "${ELEK_BIN:-}" ]; then
     ELEK_BIN=$work/elek
     cp "$target/release/elek" "$ELEK_BIN"
     # As the Makefile compiles tests: most likely they are there already.
-    options=(--release --config profile.release.package.elek.debug-assertions=true
-        --config profile.release.package.elek.overflow-checks=true)
+    options=(--release --config tests/checked.toml)
 fi
 say "elek: $(sha256sum "$ELEK_BIN")"
 

@@ -208,8 +208,6 @@ pub struct Checker {
     photo_stuck: bool,
     /// The encoder jumped then, and the core has not said so yet.
     jumped: Option<Instant>,
-    /// The alarm for a jump stands, not yet acknowledged.
-    slip_stands: bool,
     /// Beginning of the pulse that ended in this step at its longest on-time.
     cut: Option<Instant>,
     /// A part fell while the belt ran down or up, too early for the chute eye's window.
@@ -252,7 +250,6 @@ impl Checker {
             calm: None,
             judged_since_calm: 0,
             jumped: None,
-            slip_stands: false,
             cut: None,
             fell_early: false,
             unjudged: BTreeMap::new(),
@@ -276,7 +273,6 @@ impl Checker {
         self.need_acknowledge = true;
         self.permit = false;
         self.presses.clear();
-        self.slip_stands = false;
         self.standing.clear();
         self.recipe = self.config.station.recipe;
         self.end_disturbance(now, Spoils::Process);

@@ -14,16 +14,15 @@ pub enum About {
     LeftOnBelt { passed: u64 },
 }
 
+const ON_BELT: &str = "Remove every part from photo-eye to end of the belt, then acknowledge. One that is left stops the belt again.";
+
 /// As [`words`], with what is known about this one.
 pub fn words_about(kind: AlarmKind, about: About) -> (Cow<'static, str>, Cow<'static, str>) {
     let (text, advice): (Cow<str>, &str) = match about {
-        About::OnBelt(1) => (
-            "1 part was on the belt when the station stopped".into(),
-            "Remove every part from photo-eye to end of the belt, then acknowledge. One that is left stops the belt again.",
-        ),
+        About::OnBelt(1) => ("1 part was on the belt when the station stopped".into(), ON_BELT),
         About::OnBelt(parts) if parts > 1 => (
             format!("{parts} parts were on the belt when the station stopped").into(),
-            "Remove every part from photo-eye to end of the belt, then acknowledge. One that is left stops the belt again.",
+            ON_BELT,
         ),
         About::LeftOnBelt { passed: 0 } => (
             "A part left on the belt is under the camera: not judged".into(),

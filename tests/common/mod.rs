@@ -1,12 +1,13 @@
-//! What the tests of inference share.
+//! What the tests of pictures and inference share.
 #![allow(dead_code)] // each test file uses its part of it
 
 use elek::config::{
-    BeltAxis, Camera, CameraMode, CameraSource, Contrast, Crop, FolderSource, Locate, Otherwise, Recipe,
+    BeltAxis, Camera, CameraMode, CameraSource, Contrast, Crop, Fit, FolderSource, Locate, Otherwise, Recipe,
 };
 use elek::infer::manifest;
 use elek::station::judge::{Labels, Rules};
 use elek::units::{Length, Micros};
+use elek::vision::{Locator, PartSize, PixelFormat};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,4 +73,35 @@ pub fn recipe(
         late_reject: true,
         decide_within: Micros::from_millis(120),
     }
+}
+
+/// Every format but the compressed one.
+pub fn raw_formats() -> impl Iterator<Item = PixelFormat> {
+    PixelFormat::ALL.into_iter().filter(|f| *f != PixelFormat::Mjpg)
+}
+
+/// Every way to cut a picture for a model.
+pub fn crops() -> [Crop; 4] {
+    [
+        Crop::Part {
+            margin: Length::from_mm(2),
+        },
+        Crop::Picture { fit: Fit::Letterbox },
+        Crop::Picture { fit: Fit::Cover },
+        Crop::Picture { fit: Fit::Stretch },
+    ]
+}
+
+/// Of bright parts of 20 to 40 mm.
+pub fn locator(um_per_px: f64) -> Locator {
+    let size = PartSize {
+        min: Length::from_mm(20),
+        max: Length::from_mm(40),
+        gap_min: Length::from_mm(8),
+    };
+    let locate = Locate {
+        contrast: Contrast::PartBrighter,
+        threshold: None,
+    };
+    Locator::with_sizes(locate, um_per_px, BeltAxis::PlusX, size)
 }

@@ -60,7 +60,7 @@ impl Checker {
                 ..
             } => self.presses.push(now),
             // Already alarmed and not yet acknowledged, it is not raised anew.
-            Event::Encoder { at, .. } if self.slip_stands => {
+            Event::Encoder { at, .. } if self.standing.contains(&AlarmKind::EncoderSlip) => {
                 self.jumped = self.jumped.filter(|jump| at < jump);
             }
             Event::Command(Command::Changeover(recipe)) => self.recipe = *recipe,
@@ -89,7 +89,6 @@ impl Checker {
                 self.standing.insert(alarm);
                 if alarm == AlarmKind::EncoderSlip {
                     self.jumped = None;
-                    self.slip_stands = true;
                 }
                 self.only_with_faults(now, alarm)
             }
@@ -97,7 +96,6 @@ impl Checker {
                 alarm, raised: false, ..
             } => {
                 self.standing.remove(&alarm);
-                self.slip_stands &= alarm != AlarmKind::EncoderSlip;
                 Ok(())
             }
             Entry::Fired {
