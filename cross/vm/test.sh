@@ -28,7 +28,12 @@ done
 [ "${1:-}" = -- ] && shift
 filters=("$@")
 if [ ${#tests[@]} = 0 ]; then
-    for file in tests/vm_*.rs; do tests+=("$(basename "$file" .rs)"); done
+    # Systemd takes longest; begun last, it would run alone.
+    tests=(vm_service)
+    for file in tests/vm_*.rs; do
+        test=$(basename "$file" .rs)
+        [ "$test" = vm_service ] || tests+=("$test")
+    done
 fi
 for test in "${tests[@]}"; do
     [ -f "tests/$test.rs" ] || die "there is no tests/$test.rs"

@@ -340,7 +340,7 @@ impl Reader {
         let mut receiver = Receiver::default();
         let mut patience = START_MAX;
         let mut packet = [0; MESSAGE_BYTES + 1];
-        let mut bye = false;
+        let mut ended = None;
         let why = loop {
             let report = match self.receive(&mut packet, patience) {
                 Ok(bytes) => receiver.report(&packet[..bytes]),
@@ -349,7 +349,7 @@ impl Reader {
             patience = SILENCE_MAX;
             match report {
                 Ok(Report::Safe { cause }) => {
-                    bye = cause == SafeCause::Bye;
+                    ended = Some(cause);
                     break cause.words().to_string();
                 }
                 Ok(report) => self.pass_on(report),
@@ -358,9 +358,11 @@ impl Reader {
         };
         self.with_status(|status| status.ready = false);
         let _ = shutdown(&self.socket, Shutdown::Both);
-        match bye {
-            true => tracing::debug!("the output process has ended"),
-            false => tracing::warn!("the output process is gone, its lines are safe: {why}"),
+        match ended {
+            Some(SafeCause::Bye) => tracing::debug!("the output process has ended"),
+            Some(_) => tracing::warn!("the output process made its lines safe and ended: {why}"),
+            // Dead, its lines went back to their pulls; hanging, it holds them until its watchdog ends it.
+            None => tracing::warn!("the output process is dead or hangs: {why}"),
         }
         (self.sink)(Event::OutputsReady(false));
         // Last of all: whoever sees it may respawn, and nothing of this session comes after.

@@ -65,6 +65,9 @@ pub enum Line {
 
 /// Writes the lines to `path`.
 pub fn write(path: &Path, lines: &[Line]) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut out = BufWriter::new(file);
     for line in lines {

@@ -157,7 +157,7 @@ impl Station {
     }
 
     /// The chute eye saw something fall.
-    pub(super) fn on_chute(&mut self, at: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn on_chute(&mut self, now: Instant, at: Instant, actions: &mut Vec<Action>) {
         let Some(eye) = &self.config.verify.chute else {
             return;
         };
@@ -181,10 +181,14 @@ impl Station {
         #[cfg(test)]
         let nearest = self.planted_neighbour(nearest);
         match nearest {
-            Some((_, index)) => self.ledger.parts_mut()[index].in_chute = true,
+            Some((_, index)) => {
+                self.ledger.parts_mut()[index].in_chute = true;
+                self.trust_chute();
+            }
             None => {
                 let stray = Stray::ChuteEyeWithoutReject;
                 actions.push(Action::Record(Entry::Stray { stray, at }));
+                self.suspect_elsewhere(now, Place::Chute, actions);
             }
         }
     }
@@ -298,17 +302,21 @@ impl Station {
         let Some(after_max) = self.config.verify.chute.as_ref().map(|eye| eye.after_max) else {
             return;
         };
-        for index in 0..self.ledger.parts().len() {
-            let part = &mut self.ledger.parts_mut()[index];
-            let Some(struck) = part.struck.filter(|_| !part.in_chute && !part.chute_over) else {
-                continue;
-            };
-            if heard > struck + after_max {
+        let mut missing = 0;
+        for part in self.ledger.parts_mut() {
+            let waits = !part.in_chute && !part.chute_over;
+            if part
+                .struck
+                .is_some_and(|struck| waits && heard > struck + after_max)
+            {
                 part.chute_over = true;
-                if part.will_reject {
-                    self.alarm(AlarmKind::RejectNotConfirmed, now, actions);
-                }
+                missing += u32::from(part.will_reject);
             }
+        }
+        // One by one: positions that turn out void end every part.
+        for _ in 0..missing {
+            self.alarm(AlarmKind::RejectNotConfirmed, now, actions);
+            self.suspect_missing(now, Place::Chute, actions);
         }
     }
 

@@ -375,7 +375,7 @@ impl Station {
             Input::ChuteEye => {
                 self.watch.chute(active, at);
                 if active {
-                    self.on_chute(at, actions);
+                    self.on_chute(now, at, actions);
                 }
             }
             Input::PassedEye => {

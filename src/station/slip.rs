@@ -6,7 +6,8 @@
 //! - counts jump further than the belt can move;
 //! - parts are seen off their expected place, time and again to the same side
 //!   (camera, passed eye);
-//! - parts are missing where expected while others are seen where none is;
+//! - parts are missing where expected while others are seen where none is
+//!   (camera, passed eye, chute eye);
 //! - parts measure far too long or too short at the photo-eye;
 //! - parts pass the photo-eye while the encoder stands.
 //!
@@ -54,6 +55,7 @@ pub struct Suspicion {
     lengths: Run,
     in_picture: Absent,
     behind_reject: Absent,
+    in_chute: Absent,
 }
 
 /// Where parts are expected and looked for.
@@ -61,6 +63,7 @@ pub struct Suspicion {
 pub enum Place {
     Picture,
     BehindReject,
+    Chute,
 }
 
 /// Parts not at their place, and objects where no part is, since a part was found last.
@@ -99,6 +102,11 @@ impl Station {
         }
     }
 
+    /// A part fell into the chute at its time.
+    pub(super) fn trust_chute(&mut self) {
+        self.suspicion.in_chute = Absent::default();
+    }
+
     /// A part measured this length at the photo-eye.
     pub(super) fn suspect_length(
         &mut self,
@@ -135,6 +143,7 @@ impl Station {
         match place {
             Place::Picture => &mut self.suspicion.in_picture,
             Place::BehindReject => &mut self.suspicion.behind_reject,
+            Place::Chute => &mut self.suspicion.in_chute,
         }
     }
 

@@ -12,7 +12,7 @@ use super::event::*;
 use super::testing::rig::Rig;
 use super::testing::{self, PERMIT};
 use super::*;
-use crate::config::{CameraMode, Motion};
+use crate::config::{CameraMode, CheckAction, Motion};
 use crate::status::State;
 use crate::units::{BeltPosition, LaneId, Speed};
 

@@ -281,3 +281,42 @@ fn a_disk_that_fails_does_not_stop_the_belt() {
     assert!(rig.permit());
     assert_eq!(rig.alarms(), [AlarmKind::Trouble(Trouble::Record)]);
 }
+
+/// `strays` things fall when nothing was rejected, and two rejected parts do not fall in their time.
+fn falls_off_its_times(strays: usize) -> Rig {
+    let mut config = testing::config();
+    config.verify.passed = None;
+    if let Some(chute) = &mut config.verify.chute {
+        chute.missing = CheckAction::Alarm;
+    }
+    let mut rig = Rig::with(config);
+    rig.actuator_works = false;
+    rig.lay(50, false);
+    rig.lay(150, false);
+    rig.run(500);
+    for _ in 0..strays {
+        for active in [true, false] {
+            let at = rig.at();
+            let input = Input::ChuteEye;
+            rig.event(Event::Edge { input, active, at });
+            rig.run(40);
+        }
+    }
+    rig.run(1_500);
+    rig
+}
+
+/// Time and again the reject acts on another place than the one it was meant for.
+#[test]
+fn parts_that_fall_at_other_times_than_their_rejects_say_that_positions_are_wrong() {
+    let rig = falls_off_its_times(2);
+    assert!(
+        rig.alarms().contains(&AlarmKind::EncoderSlip),
+        "{:?}",
+        rig.alarms()
+    );
+    assert!(!rig.permit());
+    let rig = falls_off_its_times(1);
+    assert_eq!(rig.alarms(), [AlarmKind::RejectNotConfirmed]);
+    assert!(rig.permit());
+}
