@@ -5,10 +5,10 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-# Cameras: vivid (and its loop from output to capture), USB Video Class by a gadget plugged into
-# a simulated host. Lines: gpio-sim. Displays: vfb, bochs, virtio-gpu.
+# Cameras: vivid (and its loop from output to capture), USB Video Class by a gadget whose cable to
+# the host is a socket (USB over IP). Lines: gpio-sim. Displays: vfb, bochs, virtio-gpu.
 # Watchdogs: softdog, i6300esb. The rest lets a full Debian run from a disk.
-drivers=(vivid uvcvideo usb_f_uvc libcomposite dummy_hcd
+drivers=(vivid uvcvideo usb_f_uvc libcomposite usbip-vudc vhci-hcd
     gpio-sim
     vfb bochs virtio-gpu
     softdog i6300esb
