@@ -102,5 +102,8 @@ pub struct AlarmLine {
     pub advice: String,
     /// The cause is still there (an acknowledge alone will not help).
     pub present: bool,
+    /// It keeps the permit off.
+    #[serde(default)]
+    pub stops: bool,
     pub since: Instant,
 }

@@ -21,7 +21,8 @@ install -D -m 644 "$here/72-elek.rules" /etc/udev/rules.d/72-elek.rules
 systemd-sysusers /etc/sysusers.d/elek.conf
 systemd-tmpfiles --create /etc/tmpfiles.d/elek.conf
 udevadm control --reload
-udevadm trigger --subsystem-match=gpio --subsystem-match=counter --subsystem-match=watchdog --subsystem-match=misc
+udevadm trigger --subsystem-match=gpio --subsystem-match=counter --subsystem-match=watchdog --subsystem-match=misc \
+    --subsystem-match=spidev --subsystem-match=i2c-dev
 systemctl daemon-reload
 systemctl enable --quiet elek-outputs.service elek.service
 

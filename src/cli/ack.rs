@@ -99,6 +99,7 @@ mod tests {
             text: text.into(),
             advice: "Empty it.".into(),
             present,
+            stops: true,
             since: status.at,
         };
         status.alarms = vec![line("The reject bin is full", true), line("An old story", false)];

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `cameras` | video devices: formats, rates, controls, stamps |
 //! | `displays` | framebuffers |
+//! | `buses` | SPI and I²C for small panels |
 //! | `machine` | processor, instruction sets, memory |
 //! | `lines` | GPIO chips, their lines, counters |
 //! | `realtime` | rights, kernel, cores |
 
+mod buses;
 mod cameras;
 mod displays;
 mod lines;
@@ -131,7 +133,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn sections(tree: &Tree) -> Vec<Section> {
     let mut all = vec![cameras::look(tree)];
     all.extend(lines::look());
-    all.extend([displays::look(tree), machine::look(tree), realtime::look(tree)]);
+    all.extend([displays::look(tree), buses::look(tree)]);
+    all.extend([machine::look(tree), realtime::look(tree)]);
     all
 }
 
@@ -214,8 +217,9 @@ mod tests {
         let all = sections(&tree);
         let titles: Vec<&str> = all.iter().map(|section| section.title).collect();
         assert!(
-            ["cameras", "lines", "counters", "displays", "machine", "real time"]
+            ["cameras", "lines", "counters", "displays", "panel buses"]
                 .iter()
+                .chain(&["machine", "real time"])
                 .all(|title| titles.contains(title)),
             "{titles:?}"
         );

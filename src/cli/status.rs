@@ -358,6 +358,7 @@ alarms      none
             text: "A reject was not seen in the chute".into(),
             advice: "Look for part 12 on the belt.".into(),
             present: false,
+            stops: true,
             since: Instant::from_micros(500_000_000),
         }];
         let text = table(&status);

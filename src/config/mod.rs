@@ -12,6 +12,7 @@
 pub mod arithmetic;
 mod diagnostic;
 mod load;
+mod panel;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod validate;
 
 pub use diagnostic::{Problem, Report};
 pub use load::{Checked, check_file, check_text, load, parse, parse_with, schema_of};
+pub use panel::{Panel, PanelBus, PanelDriver, PanelLine, Rotation};
 pub use validate::{Resolve, SCHEMA};
 
 use crate::infer::manifest::ModelInfo;
@@ -59,6 +61,8 @@ pub struct Station {
     pub recipe: RecipeId,
     pub on_fault: OnFault,
     pub acknowledge: Option<InputLine>,
+    /// Turns the pages of `display.panel`; nothing of it reaches the core.
+    pub page: Option<InputLine>,
     pub beacon: Option<OutputId>,
     /// The board's watchdog, where the service manager does not feed it.
     pub watchdog: Option<PathBuf>,
@@ -430,6 +434,8 @@ pub struct Display {
     pub height: u32,
     /// The status is drawn on this device, `/dev/fb0`.
     pub framebuffer: Option<PathBuf>,
+    /// A small panel on SPI or I²C, with pages of its own.
+    pub panel: Option<Panel>,
     /// The text console that shares the framebuffer and is silenced meanwhile.
     pub console: Option<PathBuf>,
     /// A PNG is written here when the picture changes, at most once a second.

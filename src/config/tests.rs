@@ -277,6 +277,112 @@ fn mistakes_about_a_camera_and_its_display() {
     insta::assert_snapshot!(format!("{report}\n\n{console}"));
 }
 
+/// A panel beside the simulated line: it can be tried without a belt.
+fn with_panel(panel: &str) -> Result<Config, Report> {
+    let button = "page = { chip = \"io\", line = 24, active = \"low\", bias = \"pull_up\" }\n";
+    let text = DEFAULT.replacen("[station.lines]\n", &format!("[station.lines]\n{button}"), 1);
+    read(&format!("{text}\n[display.panel]\n{panel}\n"))
+}
+
+const SPI: &str = "spi = \"/dev/spidev0.0\"\ndata_command = { chip = \"io\", name = \"GPIO25\" }\n";
+
+#[test]
+fn small_panels_are_as_they_usually_come_or_as_the_file_says() {
+    let panel = |text: &str| {
+        let config = with_panel(text).unwrap_or_else(|report| panic!("{report}"));
+        assert!(config.station.page.is_some());
+        config.display.panel.expect("it is in the file")
+    };
+    let st7789 = panel(&format!("driver = \"st7789\"\nsize = \"240x240\"\n{SPI}"));
+    assert_eq!(
+        (st7789.size(), st7789.inverted, st7789.bgr),
+        ((240, 240), true, false)
+    );
+    let PanelBus::Spi {
+        hz,
+        mode,
+        data_command,
+        ..
+    } = &st7789.bus
+    else {
+        panic!("{:?}", st7789.bus);
+    };
+    assert_eq!(
+        (*hz, *mode, &data_command.name),
+        (16_000_000, 0, &"GPIO25".into())
+    );
+    let ili9341 = panel(&format!(
+        "driver = \"ili9341\"\nrotation = 90\nspi_mhz = 32.5\n{SPI}\
+         reset = {{ chip = \"io\", name = \"GPIO27\" }}\n\
+         backlight = {{ chip = \"io\", name = \"GPIO18\", active = \"low\" }}"
+    ));
+    assert_eq!(
+        (ili9341.size(), ili9341.mirror, ili9341.bgr),
+        ((320, 240), true, true)
+    );
+    assert!(ili9341.backlight.is_some_and(|line| line.active_low));
+    let config = with_panel(&format!("driver = \"st7789\"\nsize = \"240x240\"\n{SPI}")).expect("as above");
+    let findings = arithmetic::check(&config, &arithmetic::Facts::default());
+    let cost = findings.iter().find(|finding| finding.title == "panel");
+    assert_eq!(
+        cost.expect("it is reckoned").numbers,
+        "240 × 240 at 16 MHz: 58 ms"
+    );
+    let turned = panel(&format!(
+        "driver = \"st7789\"\nsize = \"240x280\"\noffset = {{ y = 20 }}\nrotation = 270\nmirror = true\n\
+         inverted = false\ncolours = \"bgr\"\n{SPI}"
+    ));
+    assert_eq!((turned.size(), turned.offset), ((280, 240), (0, 20)));
+    assert!(turned.mirror && turned.bgr && !turned.inverted);
+    let ssd1306 = panel("driver = \"ssd1306\"\ni2c = \"/dev/i2c-1\"\naddress = 0x3d\nrotation = 180");
+    assert_eq!((ssd1306.size(), ssd1306.rotation), ((128, 64), Rotation::Half));
+    let PanelBus::I2c { address, .. } = ssd1306.bus else {
+        panic!("{:?}", ssd1306.bus);
+    };
+    assert_eq!(address, 0x3d);
+    assert!(matches!(
+        panel(&format!("driver = \"ssd1306\"\n{SPI}")).bus,
+        PanelBus::Spi { .. }
+    ));
+}
+
+#[test]
+fn mistakes_about_a_small_panel() {
+    let said = |panel: &str| match with_panel(panel) {
+        Ok(config) => panic!("{:?}", config.display.panel),
+        Err(report) => report.to_string(),
+    };
+    let no_bus = said("driver = \"ili9341\"\ni2c = \"/dev/i2c-1\"");
+    let all = [
+        said("driver = \"st7735\"\nspi = 3"),
+        said(&format!(
+            "driver = \"st7789\"\nsize = \"320x240\"\nrotation = 45\naddress = 0x3c\n{SPI}"
+        )),
+        said(&format!(
+            "driver = \"st7789\"\nsize = \"240x240\"\noffset = {{ y = 81 }}\nspi_mhz = 500\n{SPI}"
+        )),
+        no_bus,
+        said("driver = \"ssd1306\"\ni2c = \"i2c-1\"\naddress = 60\nrotation = 90\ninverted = true"),
+        said("driver = \"ssd1306\"\ni2c = \"/dev/i2c-1\"\naddress = 0x78\nspi = \"/dev/spidev0.0\""),
+        said("driver = \"ssd1306\"\ni2c = \"/dev/i2c-1\"\naddress = 0x50"),
+        said(
+            "driver = \"ili9341\"\nspi = \"/dev/spidev0.0\"\ndata_command = { chip = \"sim\", name = \"DC\" }\n\
+              reset = { chip = \"io\", line = 24, active = \"low\" }",
+        ),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"));
+    let text = DEFAULT.replacen(
+        "[station.lines]\n",
+        "[station.lines]\npage = { chip = \"io\", line = 24 }\n",
+        1,
+    );
+    let report = read(&text).unwrap_err().to_string();
+    assert!(
+        report.contains("there is none") && report.contains("nothing to turn"),
+        "{report}"
+    );
+}
+
 #[test]
 fn a_real_camera_wants_real_lines() {
     let text = said(&[(

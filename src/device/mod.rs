@@ -11,6 +11,7 @@
 //! | [`clock`] | `CLOCK_MONOTONIC` and nothing else | time as a value: the core and the simulation never ask a clock |
 //! | [`camera`] | V4L2 | frames that the simulation delivers |
 //! | [`framebuffer`] | the kernel's framebuffer | a picture file |
+//! | [`panel::Panel`] | small panels on spidev and i2c-dev | in tests, a bus that makes the picture out of what it is told |
 //! | [`folder`] | – | a folder of pictures in place of a camera |
 //! | [`mapped`] | a mapped file of the record | the same |
 //! | [`realtime`] | priority and locked memory | – |
@@ -26,6 +27,7 @@ pub mod framebuffer;
 pub mod gpio;
 pub mod lines;
 pub mod mapped;
+pub mod panel;
 pub mod quadrature;
 pub mod realtime;
 pub mod simchip;

@@ -5,6 +5,9 @@
 //! what to do about it. Any size from 240 × 240 to 1280 × 800; nothing is ever drawn over something
 //! else: lines that do not fit shrink, then end in an ellipsis.
 //!
+//! Panels too small for that have pages, turned by a button, with one matter each in type that can be read
+//! at arm's length.
+//!
 //! Nothing here reads a clock or a device: the same status gives the same picture.
 //!
 //! | file | what |
@@ -12,24 +15,49 @@
 //! | `panels` | which panel goes where, for wide and for narrow displays |
 //! | `page` | tiles, lines and pictures that the panels are made of |
 //! | `text` | antialiased type |
+//! | [`pages`] | which page a small panel shows |
+//! | `small` | the pages of small coloured panels |
+//! | `mono` | the pages of 128 × 64 dots, light or dark |
 
+mod mono;
 mod page;
+pub mod pages;
 mod panels;
+mod small;
 mod text;
 
 use crate::status::Status;
 use embedded_graphics::Pixel;
-use embedded_graphics::draw_target::DrawTarget;
+use embedded_graphics::draw_target::{DrawTarget, DrawTargetExt};
 use embedded_graphics::geometry::{Dimensions, OriginDimensions, Size};
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 use embedded_graphics::primitives::Rectangle;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
+use pages::View;
 use std::convert::Infallible;
 
 /// Draws the status over the whole target.
 pub fn draw<D: DrawTarget<Color = Rgb888>>(status: &Status, target: &mut D) -> Result<(), D::Error> {
     panels::draw(status, target)
+}
+
+/// Draws a page of a small coloured panel, from 240 × 240 to 320 × 240 or upright.
+pub fn draw_small<D: DrawTarget<Color = Rgb888>>(
+    status: &Status,
+    view: View,
+    target: &mut D,
+) -> Result<(), D::Error> {
+    small::draw(status, view, target)
+}
+
+/// Draws a page of a panel with 128 × 64 dots, in white on black and nothing between.
+pub fn draw_mono<D: DrawTarget<Color = Rgb888>>(
+    status: &Status,
+    view: View,
+    target: &mut D,
+) -> Result<(), D::Error> {
+    mono::draw(status, view, &mut target.color_converted())
 }
 
 /// The status as a PNG file.
@@ -99,4 +127,4 @@ impl DrawTarget for Canvas {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,7 @@ use embedded_graphics::pixelcolor::Rgb888;
 /// Reject rates from here on are shown as a warning: one part in ten is not a good line.
 const RATE_CARE: f32 = 0.1;
 /// Margins below this are shown as a warning.
-const MARGIN_CARE: Micros = Micros::from_millis(20);
+pub(super) const MARGIN_CARE: Micros = Micros::from_millis(20);
 
 pub fn draw<D: DrawTarget<Color = Rgb888>>(status: &Status, target: &mut D) -> Result<(), D::Error> {
     let size = target.bounding_box();
@@ -61,7 +61,7 @@ pub fn draw<D: DrawTarget<Color = Rgb888>>(status: &Status, target: &mut D) -> R
 }
 
 /// State in a word, its colour and what it means.
-fn state_words(status: &Status) -> (&'static str, &'static str, Rgb888, Rgb888) {
+pub(super) fn state_words(status: &Status) -> (&'static str, &'static str, Rgb888, Rgb888) {
     match status.state {
         State::Running => ("RUNNING", "belt may run", GREEN, INK),
         State::Waiting => ("WAITING", "acknowledge to let the belt run", AMBER, DARK),
@@ -299,7 +299,7 @@ fn passed_and_rejected<D: DrawTarget<Color = Rgb888>>(
 }
 
 /// Counts that should be 0, the gravest first.
-fn further_counts(status: &Status) -> [Figure; 4] {
+pub(super) fn further_counts(status: &Status) -> [Figure; 4] {
     let c = &status.counts;
     let count = |label, n: u64, ink| (label, thousands(n), if n == 0 { MUTED } else { ink });
     [
@@ -336,7 +336,7 @@ fn figures(status: &Status) -> [Figure; 5] {
     ]
 }
 
-fn verdict_word(verdict: &Verdict) -> (&'static str, Rgb888) {
+pub(super) fn verdict_word(verdict: &Verdict) -> (&'static str, Rgb888) {
     match verdict {
         Verdict::Pass => ("PASS", GOOD),
         Verdict::Reject(_) => ("REJECT", BAD),
@@ -411,7 +411,7 @@ fn last_reject<D: DrawTarget<Color = Rgb888>>(
 }
 
 /// `1234567` as `1,234,567`.
-fn thousands(n: u64) -> String {
+pub(super) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -423,12 +423,12 @@ fn thousands(n: u64) -> String {
     grouped
 }
 
-fn milliseconds(time: Micros) -> String {
+pub(super) fn milliseconds(time: Micros) -> String {
     format!("{:.0} ms", time.as_millis_f64())
 }
 
 /// A length of time in its largest unit: "40 s", "3 min", "2 h", "5 d".
-fn duration(time: Micros) -> String {
+pub(super) fn duration(time: Micros) -> String {
     let s = time.get().max(0) / 1_000_000;
     match s {
         0..=99 => format!("{s} s"),

@@ -1,15 +1,26 @@
-//! The display thread: draws the last snapshot when it changed, on a framebuffer, into a picture file, or
-//! both. Nobody waits for it (invariant 10): where it cannot draw, it raises an alarm and tries again.
+//! The display thread: draws the last snapshot when it changed, on a framebuffer, on a small panel, into a
+//! picture file, or on all of them. Nobody waits for it (invariant 10): where it cannot draw, it raises an
+//! alarm and tries again.
+
+mod button;
+mod panel;
+#[cfg(test)]
+mod tests;
 
 use super::publish::Board;
 use super::{Message, Overflow, send, spawn};
 use crate::config::Config;
+use crate::device::clock;
 use crate::device::framebuffer::{Console, Framebuffer, FramebufferError, Layout};
+use crate::device::panel::Linux;
+use crate::display::pages::{Pager, View};
 use crate::display::{self, Canvas};
 use crate::station::event::{Event, Trouble};
 use crate::status::Status;
 use anyhow::Result;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use button::Button;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use panel::SmallPanel;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// A person reads no faster, and a picture costs a few milliseconds of one core.
 const EVERY: Duration = Duration::from_secs(1);
+/// While a button is waited for, the wish to stop is looked at this often.
+const LOOK: Duration = Duration::from_millis(100);
 /// A display whose driver hangs is left behind when the station ends.
 const END_MAX: Duration = Duration::from_secs(2);
 /// What the page is made for, longer and shorter side; larger displays show it enlarged.
@@ -54,7 +67,7 @@ pub fn start(
     overflow: &Arc<Overflow>,
 ) -> Result<Option<Handle>> {
     let settings = &config.display;
-    if settings.png.is_none() && settings.framebuffer.is_none() {
+    if settings.png.is_none() && settings.framebuffer.is_none() && settings.panel.is_none() {
         return Ok(None);
     }
     let (stop, stopped) = bounded(0);
@@ -64,15 +77,19 @@ pub fn start(
         width: settings.width,
         height: settings.height,
     });
-    let panel = settings.framebuffer.clone().map(|device| Panel {
+    let screen = settings.framebuffer.clone().map(|device| Wide {
         device,
         console: settings.console.clone(),
         open: None,
         canvas: Canvas::new(0, 0),
     });
-    let screen = Screen {
+    let panel = settings.panel.clone();
+    let shows = Shows {
         picture,
-        panel,
+        screen,
+        panel: panel.map(|settings| SmallPanel::new(settings, Linux)),
+        button: config.station.page.clone().map(Button::new),
+        pager: Pager::new(clock::now()),
         failing: String::new(),
         trouble: Box::new(move |present| {
             let trouble = Trouble::Display;
@@ -84,41 +101,90 @@ pub fn start(
         }),
     };
     let board = Arc::clone(board);
-    let thread = spawn("display", move || screen.run(&board, &stopped))?;
+    let thread = spawn("display", move || shows.run(&board, &stopped))?;
     Ok(Some(Handle { stop, thread }))
 }
 
-struct Screen {
+/// All that the status is shown on.
+struct Shows {
     picture: Option<Picture>,
-    panel: Option<Panel>,
+    screen: Option<Wide>,
+    panel: Option<SmallPanel<Linux>>,
+    /// Turns the pages of the panel.
+    button: Option<Button>,
+    pager: Pager,
     /// What is wrong, as logged; empty while all is well.
     failing: String,
     trouble: Box<dyn Fn(bool) + Send>,
 }
 
-impl Screen {
+/// Why the thread goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Due,
+    Pressed,
+    Ending,
+}
+
+impl Shows {
     fn run(mut self, board: &Board, stopped: &Receiver<()>) {
         let mut shown = None;
+        let mut next = Instant::now() + EVERY;
         loop {
-            let ending = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
+            let woken = self.wait(stopped, next);
             let status = board.status();
-            if !self.failing.is_empty() || shown.as_ref() != Some(&status) {
-                self.show(&status);
-                shown = Some(status);
+            let now = clock::now();
+            if woken == Woken::Pressed {
+                self.pager.press(&status, now);
+                let view = self.pager.view(&status, now);
+                // What fails here fails again when all is drawn, and is said then.
+                let _ = self.panel.as_mut().map(|panel| panel.show(&status, view, now));
+                continue;
             }
-            if ending {
+            next = Instant::now() + EVERY;
+            let page = (self.pager.view(&status, now), status);
+            if !self.failing.is_empty() || shown.as_ref() != Some(&page) {
+                self.show(&page.1, page.0);
+                shown = Some(page);
+            }
+            if woken == Woken::Ending {
                 return;
             }
         }
     }
 
-    fn show(&mut self, status: &Status) {
+    fn wait(&mut self, stopped: &Receiver<()>, until: Instant) -> Woken {
+        let Some(button) = &mut self.button else {
+            return match stopped.recv_deadline(until) {
+                Err(RecvTimeoutError::Timeout) => Woken::Due,
+                _ => Woken::Ending,
+            };
+        };
+        loop {
+            if stopped.try_recv() != Err(TryRecvError::Empty) {
+                return Woken::Ending;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Woken::Due;
+            }
+            if button.is_pressed_within(left.min(LOOK)) {
+                return Woken::Pressed;
+            }
+        }
+    }
+
+    fn show(&mut self, status: &Status, view: View) {
         let picture = self.picture.as_ref().map(|picture| picture.show(status));
-        let panel = self.panel.as_mut().map(|panel| panel.show(status));
-        let said: Vec<String> = [picture, panel]
+        let screen = self.screen.as_mut().map(|screen| screen.show(status));
+        let panel = self.panel.as_mut();
+        let panel = panel.map(|panel| panel.show(status, view, clock::now()));
+        let button = self.button.as_ref().and_then(|button| button.failing.clone());
+        let said: Vec<String> = [picture, screen, panel]
             .into_iter()
             .flatten()
             .filter_map(Result::err)
+            .chain(button)
             .collect();
         let said = said.join("; ");
         if said.is_empty() != self.failing.is_empty() {
@@ -159,14 +225,14 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// A framebuffer, opened when it is there and again after it went away.
-struct Panel {
+struct Wide {
     device: PathBuf,
     console: Option<PathBuf>,
     open: Option<(Framebuffer, Option<Console>)>,
     canvas: Canvas,
 }
 
-impl Panel {
+impl Wide {
     fn show(&mut self, status: &Status) -> Result<(), String> {
         let (mut framebuffer, console) = match self.open.take() {
             Some(open) => open,
@@ -224,23 +290,4 @@ fn page_size(layout: &Layout) -> Result<(u32, u32), String> {
     let (long, short) = (width.max(height), width.min(height));
     let by = long.div_ceil(PAGE_MAX.0).max(short.div_ceil(PAGE_MAX.1));
     Ok((width / by, height / by))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::framebuffer;
-
-    #[test]
-    fn the_page_has_the_displays_size_or_a_whole_part_of_it() {
-        let size = |width, height| page_size(&framebuffer::sample(width, height));
-        assert_eq!(size(240, 240), Ok((240, 240)));
-        assert_eq!(size(1_280, 800), Ok((1_280, 800)));
-        assert_eq!(size(1_920, 1_080), Ok((960, 540)));
-        assert_eq!(size(3_840, 2_160), Ok((1_280, 720)));
-        assert_eq!(size(800, 1_280), Ok((800, 1_280)));
-        assert_eq!(size(1_080, 1_920), Ok((540, 960)));
-        assert!(size(320, 160).unwrap_err().contains("320 × 160"));
-        assert!(size(128, 240).is_err());
-    }
 }

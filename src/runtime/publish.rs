@@ -232,6 +232,7 @@ fn alarm_line(alarm: &AlarmView) -> AlarmLine {
         text: text.into_owned(),
         advice: advice.into_owned(),
         present: alarm.present,
+        stops: alarm.stops,
         since: alarm.since,
     }
 }

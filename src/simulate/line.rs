@@ -204,6 +204,7 @@ impl Line {
                 OnFault::StopBelt
             },
             acknowledge: Some(input("ACK")),
+            page: None,
             beacon: rng.chance(500).then_some(BEACON),
             watchdog: None,
         };
@@ -260,6 +261,7 @@ impl Line {
                 width: 240,
                 height: 240,
                 framebuffer: None,
+                panel: None,
                 console: None,
                 png: None,
             },

@@ -1,4 +1,5 @@
-//! Displays: framebuffers and how their pixels lie.
+//! Displays: framebuffers and how their pixels lie. Small panels have no driver in the kernel; their
+//! buses are in `buses`.
 
 use super::tree::Tree;
 use super::{Finding, Section};

@@ -16,7 +16,8 @@ mod timing;
 pub use network::Soc;
 pub use timing::merged_pulse;
 
-use super::{Camera, CheckAction, Config, OnFault, Recipe};
+use super::{Camera, CheckAction, Config, OnFault, PanelBus, Recipe};
+use crate::units::Micros;
 use serde::Serialize;
 
 /// How bad it is.
@@ -142,7 +143,36 @@ pub fn check(config: &Config, facts: &Facts) -> Vec<Finding> {
         }
     }
     proof(config, &mut findings);
+    panel(config, &mut findings);
     findings
+}
+
+/// The display is drawn once a second; a panel that needs longer for a whole picture lags behind.
+const PANEL_SLOW: Micros = Micros::from_millis(500);
+
+fn panel(config: &Config, out: &mut Vec<Finding>) {
+    let Some(panel) = &config.display.panel else {
+        return;
+    };
+    let bus = match &panel.bus {
+        PanelBus::Spi { hz, .. } => format!("{} MHz", f64::from(*hz) / 1e6),
+        PanelBus::I2c { .. } => "400 kHz".to_owned(),
+    };
+    let (width, height) = panel.size();
+    let full = panel.full_picture();
+    let numbers = format!("{width} × {height} at {bus}: {:.0} ms", full.as_millis_f64());
+    let draft = draft("panel", "display.panel", numbers);
+    out.push(match &panel.bus {
+        _ if full > PANEL_SLOW => draft.warn(
+            "a whole picture takes so long; pages turn slowly",
+            "raise spi_mhz as far as panel and wires allow",
+        ),
+        PanelBus::Spi { .. } => draft.ok("a whole picture takes so long; then only what changed is sent"),
+        PanelBus::I2c { .. } => draft.ok(
+            "a whole picture takes so long (four times that at 100 kHz, as most boards come); then only what \
+             changed is sent",
+        ),
+    });
 }
 
 /// What the station cannot prove or does not stop for.

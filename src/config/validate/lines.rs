@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::Problem;
 use super::super::raw::{Problems, Section, Value};
-use super::super::{Bias, CheckAction, InputLine, Interlock, LineName, OutputLine};
+use super::super::{Bias, CheckAction, InputLine, Interlock, LineName, OutputLine, PanelLine};
 use super::{MS_MAX, ON_FAIL, ms};
 use crate::units::{Micros, OutputId};
 use std::cell::RefCell;
@@ -36,6 +36,8 @@ struct Met {
     name: LineName,
     path: String,
     span: Range<usize>,
+    /// Of the panel or its button: real, whatever the camera is.
+    of_panel: bool,
 }
 
 impl<'t> Lines<'t> {
@@ -60,7 +62,16 @@ impl<'t> Lines<'t> {
     }
 
     fn input_in(&self, v: &Value<'_>, s: &Section<'_>) -> Option<InputLine> {
-        let line = self.line(v, s);
+        self.input_of(v, s, false)
+    }
+
+    /// The button that turns the pages of the panel.
+    pub fn page_button(&self, v: &Value<'_>) -> Option<InputLine> {
+        self.input_of(v, &v.section()?, true)
+    }
+
+    fn input_of(&self, v: &Value<'_>, s: &Section<'_>, of_panel: bool) -> Option<InputLine> {
+        let line = self.line(v, s, of_panel);
         let bias = s.or("bias", Bias::Kept, |v| v.choice(&BIAS));
         let (chip, name, active_low) = line?;
         Some(InputLine {
@@ -68,6 +79,19 @@ impl<'t> Lines<'t> {
             name,
             active_low,
             bias: bias?,
+        })
+    }
+
+    /// An output line of the panel; `active` only where the board may turn it round.
+    pub fn panel_line(&self, v: &Value<'_>, polarity: bool) -> Option<PanelLine> {
+        let s = v.section()?;
+        let named = self.named(v, &s, true);
+        let low = if polarity { active_low(&s) } else { Some(false) };
+        let (chip, name) = named?;
+        Some(PanelLine {
+            chip,
+            name,
+            active_low: low?,
         })
     }
 
@@ -87,7 +111,7 @@ impl<'t> Lines<'t> {
     /// An output that holds a level: permit and beacon.
     pub fn held_output(&self, v: &Value<'_>) -> Option<OutputId> {
         let s = v.section()?;
-        let line = self.line(v, &s);
+        let line = self.line(v, &s, false);
         let safe_on = safe(&s);
         self.output(line?, safe_on?, None)
     }
@@ -95,7 +119,7 @@ impl<'t> Lines<'t> {
     /// An output that is pulsed, and never longer than `max_on_ms`.
     pub fn pulsed_output(&self, v: &Value<'_>) -> Option<(OutputId, Micros)> {
         let s = v.section()?;
-        let line = self.line(v, &s);
+        let line = self.line(v, &s, false);
         let safe_on = safe(&s);
         let max_on = s.required("max_on_ms", "max_on_ms = 400", |v| v.number(1.0..=60_000.0));
         let max_on = ms(max_on?.value);
@@ -120,21 +144,27 @@ impl<'t> Lines<'t> {
         Some(id)
     }
 
-    fn line(&self, v: &Value<'_>, s: &Section<'_>) -> Option<(String, LineName, bool)> {
+    fn line(&self, v: &Value<'_>, s: &Section<'_>, of_panel: bool) -> Option<(String, LineName, bool)> {
+        let named = self.named(v, s, of_panel);
+        let low = active_low(s);
+        let (chip, name) = named?;
+        Some((chip, name, low?))
+    }
+
+    fn named(&self, v: &Value<'_>, s: &Section<'_>, of_panel: bool) -> Option<(String, LineName)> {
         let chip = s.required("chip", "chip = \"gpiochip0\"", |v| short(v, CHIP_MAX));
         let name = s.one_of(&["name", "line"], "name = \"PE_TRIG\", or line = 5");
         let name = name.and_then(|(key, v)| match key {
             "line" => v.integer(0..=OFFSET_MAX).map(|n| LineName::Offset(n as u32)),
             _ => short(&v, NAME_MAX).map(LineName::Name),
         });
-        let low = s.or("active", false, |v| v.choice(&[("high", false), ("low", true)]));
         let (chip, name) = (chip?.value, name?);
-        self.meet(v, &chip, &name)?;
-        Some((chip, name, low?))
+        self.meet(v, &chip, &name, of_panel)?;
+        Some((chip, name))
     }
 
     /// Two uses of one line are always a mistake: they would fight, or one would be blind.
-    fn meet(&self, v: &Value<'_>, chip: &str, name: &LineName) -> Option<()> {
+    fn meet(&self, v: &Value<'_>, chip: &str, name: &LineName, of_panel: bool) -> Option<()> {
         let mut met = self.met.borrow_mut();
         if let Some(first) = met.iter().find(|m| m.chip == chip && m.name == *name) {
             let problem = Problem::new(format!("line {name} of chip {chip} is used twice"))
@@ -149,20 +179,26 @@ impl<'t> Lines<'t> {
             name: name.clone(),
             path: v.path.clone(),
             span: v.span.clone(),
+            of_panel,
         });
         Some(())
     }
 
     /// A simulated picture belongs to simulated lines, a real one to real lines:
     /// a real reject must not follow pictures that are not of its belt, and the
-    /// other way round parts would be judged and never removed.
+    /// other way round parts would be judged and never removed. A panel hangs on real lines, also
+    /// where it is tried with the simulated line.
     pub fn agree_with_camera(&self, simulated: bool) {
         for met in self.met.borrow().iter() {
             let on_simulated = met.chip == SIMULATED_CHIP;
-            if on_simulated == simulated {
+            if on_simulated == (simulated && !met.of_panel) {
                 continue;
             }
-            let problem = if simulated {
+            let problem = if met.of_panel {
+                Problem::new(format!("`{}` is a simulated line, but a panel is real", met.path))
+                    .at(met.span.clone(), "nothing is wired to this line")
+                    .help("name the chip and line it is wired to (`elek probe` lists them)")
+            } else if simulated {
                 Problem::new(format!(
                     "`{}` is a real line, but the camera is simulated or a folder",
                     met.path
@@ -196,6 +232,10 @@ fn short(v: &Value<'_>, most: usize) -> Option<String> {
         return None;
     }
     Some(name)
+}
+
+fn active_low(s: &Section<'_>) -> Option<bool> {
+    s.or("active", false, |v| v.choice(&[("high", false), ("low", true)]))
 }
 
 fn safe(s: &Section<'_>) -> Option<bool> {

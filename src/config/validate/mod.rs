@@ -1,12 +1,13 @@
 //! From the TOML tree to a valid [`Config`], or to all that keeps it from being one.
 //!
-//! One file a part of the station: here the station, trigger, reject, record and display;
-//! [`belt`], [`camera`], [`verify`], [`recipe`] and [`lines`] have their own. What needs numbers of
+//! One file a part of the station: here the station, trigger, reject and record;
+//! [`belt`], [`camera`], [`verify`], [`recipe`], [`display`] and [`lines`] have their own. What needs numbers of
 //! several parts at once (deadlines, windows, blur) is `arithmetic`, which runs
 //! on the finished `Config`.
 
 mod belt;
 mod camera;
+mod display;
 mod lines;
 mod recipe;
 mod verify;
@@ -79,15 +80,17 @@ pub(super) fn config(mut root: Section<'_>, cx: &Context<'_>) -> Option<Config> 
     });
     let record = table(&root, "record", "[record]").map(|s| record(&s, cx));
     let display = match root.get("display") {
-        Some(value) => value.section().map(|s| display(&s, cx)),
+        Some(value) => value.section().map(|s| display::display(&s, &lines, cx)),
         None => Some(Some(Display {
             width: 480,
             height: 320,
             framebuffer: None,
+            panel: None,
             console: None,
             png: None,
         })),
     };
+    display::page_has_a_panel(&root, cx);
 
     let simulated = cameras
         .as_ref()
@@ -245,12 +248,13 @@ fn station(s: &Section<'_>, lines: &Lines<'_>) -> Option<(At<String>, Station)> 
     });
     // The only behaviour there is (invariant 6); the key lets the file say so.
     let restart = s.or("restart", (), |v| v.choice(&[("acknowledge", ())]));
-    let (acknowledge, beacon) = match s.get("lines") {
-        None => (Some(None), Some(None)),
+    let (acknowledge, page, beacon) = match s.get("lines") {
+        None => (Some(None), Some(None), Some(None)),
         Some(value) => match value.section() {
-            None => (None, None),
+            None => (None, None, None),
             Some(l) => (
                 l.optional("acknowledge", |v| lines.input(v)),
+                l.optional("page", |v| lines.page_button(v)),
                 l.optional("beacon", |v| lines.held_output(v)),
             ),
         },
@@ -262,6 +266,7 @@ fn station(s: &Section<'_>, lines: &Lines<'_>) -> Option<(At<String>, Station)> 
         recipe: RecipeId(0),
         on_fault: on_fault?,
         acknowledge: acknowledge?.map(|at| at.value),
+        page: page?.map(|at| at.value),
         beacon: beacon?.map(|at| at.value),
         watchdog: watchdog?.map(|at| PathBuf::from(at.value)),
     };
@@ -383,36 +388,6 @@ fn keep(v: &Value<'_>) -> Option<Keep> {
     let s = v.section()?;
     let one_in = s.required("one_in", "one_in = 500", |v| v.integer(1..=i64::from(u32::MAX)));
     Some(Keep::OneIn(u32::try_from(one_in?.value).ok()?))
-}
-
-fn display(s: &Section<'_>, cx: &Context<'_>) -> Option<Display> {
-    let width = s.or("width", 480, |v| v.integer(240..=1280));
-    let height = s.or("height", 320, |v| v.integer(240..=800));
-    let png = s.optional("png", Value::text);
-    let framebuffer = s.optional("framebuffer", |v| device_path(v, "/dev/fb0"));
-    let console = s.optional("console", |v| device_path(v, "/dev/tty0"));
-    let framebuffer = framebuffer?.map(|at| at.value);
-    let console = console?;
-    if let (Some(console), None) = (&console, &framebuffer) {
-        let problem = Problem::new("`display.console` is silenced for a framebuffer, and there is none")
-            .at(console.span.clone(), "nothing to silence it for")
-            .help("add `framebuffer = \"/dev/fb0\"`, or delete this line");
-        s.problems.add(problem);
-        return None;
-    }
-    // The console in the foreground is the one that would draw over ours.
-    let console = match (console, &framebuffer) {
-        (Some(at), _) => Some(at.value),
-        (None, Some(_)) => Some(PathBuf::from("/dev/tty0")),
-        (None, None) => None,
-    };
-    Some(Display {
-        width: u32::try_from(width?).ok()?,
-        height: u32::try_from(height?).ok()?,
-        framebuffer,
-        console,
-        png: png?.map(|at| cx.base.join(at.value)),
-    })
 }
 
 /// A device is named by its whole path.
