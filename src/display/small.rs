@@ -198,22 +198,32 @@ fn words<D: DrawTarget<Color = Rgb888>>(
             lines.len() <= room(*px) && parts.iter().all(whole)
         });
     let (px, lines) = fits.unwrap_or_else(|| (TEXT_MIN, broken(TEXT_MIN)));
-    let screens: Vec<_> = lines.chunks(room(px)).collect();
-    let Some(lines) = screens.get(view.of(screens.len())) else {
+    let row = |n: usize| Area {
+        y: inner.y + n as i32 * (px * PITCH.0 / PITCH.1),
+        h: px * PITCH.0 / PITCH.1,
+        ..inner
+    };
+    // The last row tells which part of the text this is.
+    let rows = match lines.len() <= room(px) {
+        true => room(px),
+        false => (room(px) - 1).max(1),
+    };
+    let screens: Vec<_> = lines.chunks(rows).collect();
+    let at = view.of(screens.len());
+    let Some(lines) = screens.get(at) else {
         return Ok(());
     };
+    if screens.len() > 1 {
+        let which = format!("{}/{}", at + 1, screens.len());
+        let style = Style::new(Weight::Regular, px, MUTED, PANEL).align(Align::Right);
+        line(target, row(rows), &which, style)?;
+    }
     for (n, (weight, ink, words)) in lines.iter().enumerate() {
-        let pitch = px * PITCH.0 / PITCH.1;
-        let row = Area {
-            y: inner.y + n as i32 * pitch,
-            h: pitch,
-            ..inner
-        };
         let style = Style {
             px_min: px,
             ..Style::new(*weight, px, *ink, PANEL)
         };
-        line(target, row, words, style)?;
+        line(target, row(n), words, style)?;
     }
     Ok(())
 }
