@@ -12,11 +12,12 @@ use super::{Message, Overflow, send, spawn};
 use crate::config::Config;
 use crate::device::clock;
 use crate::device::framebuffer::{Console, Framebuffer, FramebufferError, Layout};
-use crate::device::panel::Linux;
+use crate::device::panel::{Bus, Linux};
 use crate::display::pages::{Pager, View};
 use crate::display::{self, Canvas};
 use crate::station::event::{Event, Trouble};
 use crate::status::Status;
+use crate::units;
 use anyhow::Result;
 use button::Button;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
@@ -90,6 +91,7 @@ pub fn start(
         panel: panel.map(|settings| SmallPanel::new(settings, Linux)),
         button: config.station.page.clone().map(Button::new),
         pager: Pager::new(clock::now()),
+        shown: None,
         failing: String::new(),
         trouble: Box::new(move |present| {
             let trouble = Trouble::Display;
@@ -106,13 +108,15 @@ pub fn start(
 }
 
 /// All that the status is shown on.
-struct Shows {
+struct Shows<B: Bus> {
     picture: Option<Picture>,
     screen: Option<Wide>,
-    panel: Option<SmallPanel<Linux>>,
+    panel: Option<SmallPanel<B>>,
     /// Turns the pages of the panel.
     button: Option<Button>,
     pager: Pager,
+    /// What is shown everywhere; `None` before the first time.
+    shown: Option<(View, Status)>,
     /// What is wrong, as logged; empty while all is well.
     failing: String,
     trouble: Box<dyn Fn(bool) + Send>,
@@ -126,31 +130,42 @@ enum Woken {
     Ending,
 }
 
-impl Shows {
+impl<B: Bus + Clone> Shows<B> {
     fn run(mut self, board: &Board, stopped: &Receiver<()>) {
-        let mut shown = None;
         let mut next = Instant::now() + EVERY;
         loop {
             let woken = self.wait(stopped, next);
-            let status = board.status();
-            let now = clock::now();
+            let (status, now) = (board.status(), clock::now());
             if woken == Woken::Pressed {
-                self.pager.press(&status, now);
-                let view = self.pager.view(&status, now);
-                // What fails here fails again when all is drawn, and is said then.
-                let _ = self.panel.as_mut().map(|panel| panel.show(&status, view, now));
+                self.turn_page(&status, now);
                 continue;
             }
             next = Instant::now() + EVERY;
-            let page = (self.pager.view(&status, now), status);
-            if !self.failing.is_empty() || shown.as_ref() != Some(&page) {
-                self.show(&page.1, page.0);
-                shown = Some(page);
-            }
+            self.bring_up_to_date(status, now);
             if woken == Woken::Ending {
                 return;
             }
         }
+    }
+
+    /// The panel alone, at once.
+    fn turn_page(&mut self, status: &Status, now: units::Instant) {
+        self.pager.press(status, now);
+        let view = self.pager.view(status, now);
+        // What fails here fails again when all is drawn, and is said then.
+        let _ = self.panel.as_mut().map(|panel| panel.show(status, view, now));
+    }
+
+    /// All, if there is anything new; and what failed again.
+    fn bring_up_to_date(&mut self, status: Status, now: units::Instant) {
+        let new = Some((self.pager.view(&status, now), status));
+        if self.failing.is_empty() && self.shown == new {
+            return;
+        }
+        if let Some((view, status)) = &new {
+            self.show(status, *view, now);
+        }
+        self.shown = new;
     }
 
     fn wait(&mut self, stopped: &Receiver<()>, until: Instant) -> Woken {
@@ -174,11 +189,11 @@ impl Shows {
         }
     }
 
-    fn show(&mut self, status: &Status, view: View) {
+    fn show(&mut self, status: &Status, view: View, now: units::Instant) {
         let picture = self.picture.as_ref().map(|picture| picture.show(status));
         let screen = self.screen.as_mut().map(|screen| screen.show(status));
         let panel = self.panel.as_mut();
-        let panel = panel.map(|panel| panel.show(status, view, clock::now()));
+        let panel = panel.map(|panel| panel.show(status, view, now));
         let button = self.button.as_ref().and_then(|button| button.failing.clone());
         let said: Vec<String> = [picture, screen, panel]
             .into_iter()

@@ -1,13 +1,12 @@
-use super::panel::SmallPanel;
 use super::*;
 use crate::config::{LineName, Panel, PanelBus, PanelDriver, PanelLine, Rotation};
 use crate::device::framebuffer;
 use crate::device::panel::fake::{DATA_COMMAND, FakeBus};
 use crate::display::pages::{Page, View};
 use crate::display::tests::{compare, extreme, fresh, running, stopped};
-use crate::units;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
+use std::sync::Mutex;
 
 #[test]
 fn the_page_has_the_displays_size_or_a_whole_part_of_it() {
@@ -162,7 +161,7 @@ fn too_much_of_everything_on_small_panels_looks_as_committed() {
 
 #[test]
 fn each_second_costs_little_of_the_bus() {
-    for settings in [lying(), mono()] {
+    for (settings, most) in [(lying(), 3), (mono(), 6)] {
         let bus = FakeBus::for_panel(&settings);
         let mut panel = SmallPanel::new(settings.clone(), bus.clone());
         let mut status = running();
@@ -173,7 +172,11 @@ fn each_second_costs_little_of_the_bus() {
         status.at = status.at + units::Micros::from_secs(1);
         panel.show(&status, NOW, at(2)).unwrap();
         let part = bus.state().bytes - whole;
-        assert!(part > 0 && part * 3 < whole, "{part} of {whole} bytes");
+        let percent = part * 100 / whole;
+        assert!(
+            (1..=most).contains(&percent),
+            "{part} of {whole} bytes, {percent} %"
+        );
         panel.show(&status, NOW, at(3)).unwrap();
         assert_eq!(bus.state().bytes - whole, part, "nothing changed, nothing sent");
     }
@@ -217,4 +220,57 @@ fn a_panel_that_says_nothing_is_begun_anew_after_a_while() {
     panel.show(&running(), NOW, at(601)).unwrap();
     compare("panel-running-320x240", &photo(&bus, &settings), 9);
     assert_eq!(bus.state().opened, 1, "the bus was never closed");
+}
+
+/// All that is shown, on nothing but a panel, and what the core was told of troubles.
+fn shows(settings: &Panel, bus: &FakeBus) -> (Shows<FakeBus>, Arc<Mutex<Vec<bool>>>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let shows = Shows {
+        picture: None,
+        screen: None,
+        panel: Some(SmallPanel::new(settings.clone(), bus.clone())),
+        button: None,
+        pager: Pager::new(at(0)),
+        shown: None,
+        failing: String::new(),
+        trouble: Box::new(move |present| tell.lock().unwrap().push(present)),
+    };
+    (shows, told)
+}
+
+#[test]
+fn a_press_turns_the_page_at_once_and_a_stop_turns_it_back() {
+    let settings = lying();
+    let bus = FakeBus::for_panel(&settings);
+    let (mut shows, told) = shows(&settings, &bus);
+    let looks_like = |name: &str| compare(&format!("{name}-320x240"), &photo(&bus, &settings), 9);
+    shows.bring_up_to_date(running(), at(1));
+    looks_like("panel-running");
+    shows.turn_page(&running(), at(2));
+    looks_like("panel-last-reject");
+    shows.bring_up_to_date(running(), at(3));
+    looks_like("panel-last-reject");
+    shows.turn_page(&running(), at(4));
+    shows.bring_up_to_date(stopped(), at(5));
+    looks_like("panel-stopped");
+    assert!(told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_lost_panel_is_told_once_and_taken_back() {
+    let settings = mono();
+    let bus = FakeBus::for_panel(&settings);
+    let (mut shows, told) = shows(&settings, &bus);
+    bus.state().is_missing = true;
+    for second in 1..4 {
+        shows.bring_up_to_date(running(), at(second));
+        shows.turn_page(&running(), at(second));
+    }
+    assert_eq!(*told.lock().unwrap(), [true]);
+    bus.state().is_missing = false;
+    // Nothing is new but that it is back.
+    shows.bring_up_to_date(running(), at(40));
+    assert_eq!(*told.lock().unwrap(), [true, false]);
+    compare("panel-running-128x64", &photo(&bus, &settings), 9);
 }
