@@ -10,7 +10,7 @@
 //! | `journal` | normal | any | none: it reads the ring | – |
 //! | `outputs` reader | normal | any | – | – |
 //! | `control` | normal | any | one request at a time | the client waits |
-//! | `display` | normal | any | none: it reads the last snapshot | – |
+//! | `display` | normal | any | none: it reads the last snapshot, and the button of a small panel | – |
 //!
 //! The output process (`elek outputs`) is a process of its own; see `outputs`.
 //!
