@@ -161,6 +161,7 @@ impl Station {
             return;
         }
         self.suspicion = Suspicion::default();
+        self.eye.forget();
         self.alarm(AlarmKind::EncoderSlip, now, actions);
         self.schedule.cancel_all(actions);
         while let Some(part) = self.ledger.parts().first() {

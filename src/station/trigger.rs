@@ -26,6 +26,14 @@ pub struct AtEye {
     ended: ArrayVec<(BeltPosition, Fate), ENDED>,
 }
 
+impl AtEye {
+    /// Where the last part began is void. Had it been kept, the next part would be taken for that one
+    /// when the encoder counted too little between them.
+    pub fn forget(&mut self) {
+        (self.part, self.tail, self.repeats) = (None, None, 0);
+    }
+}
+
 impl Station {
     pub(super) fn on_photo_eye(&mut self, now: Instant, settled: Settled, actions: &mut Vec<Action>) {
         if !matches!(self.config.trigger, Trigger::PhotoEye { .. }) {
@@ -62,7 +70,6 @@ impl Station {
             self.eye.repeats += 1;
             if self.eye.repeats >= REPEATS_MAX && self.belt_should_move(now) {
                 self.slipped(now, actions);
-                (self.eye.part, self.eye.tail) = (None, None);
             }
             return;
         }

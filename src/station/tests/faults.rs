@@ -71,6 +71,27 @@ fn a_jump_of_the_encoder_voids_all_positions() {
     assert_eq!(rig.fates()[2], (3, PASSED));
 }
 
+/// The belt moved too little, by its counts, for a next part. They say nothing any more.
+#[test]
+fn after_a_jump_of_the_encoder_the_next_part_is_not_taken_for_the_last() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(104);
+    assert_eq!(rig.counts().seen, 1);
+    rig.slipped = -40_000;
+    rig.run(4);
+    assert_eq!(rig.alarms(), [AlarmKind::EncoderSlip]);
+    rig.things.clear();
+    rig.speed = 0;
+    rig.run(200);
+    rig.event(Event::Command(Command::Acknowledge));
+    rig.speed = 500_000;
+    rig.lay(2, true);
+    rig.run(1_500);
+    assert_eq!(rig.counts().seen, 2);
+    assert_eq!(rig.fates()[1], (2, PASSED));
+}
+
 /// The bad part falls first, the good one behind it a little later; neither has passed yet.
 #[test]
 fn what_fell_before_a_jump_of_the_encoder_fell_as_it_was_judged() {
