@@ -271,12 +271,12 @@ fn the_station_hears_levels_at_the_start_and_every_edge_then() {
     let listener = Listener::start(&station("station", &encoder_lines("station"))).unwrap();
     // Only what is active needs telling: the core takes the rest to be inactive.
     let first = until(&listener, "the level of the bin", |event| {
-        matches!(event, Event::Edge { .. })
+        matches!(event, Event::Edge { .. } | Event::Level { .. })
     });
     assert!(
         matches!(
             first,
-            Event::Edge {
+            Event::Level {
                 input: Input::BinFull,
                 active: true,
                 ..

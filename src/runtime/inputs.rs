@@ -26,7 +26,7 @@ use crate::device::gpio::edges::Edges;
 use crate::device::lines;
 use crate::device::quadrature::Phase;
 use crate::device::realtime::{Priority, raise_priority};
-use crate::station::event::{Event, Trouble};
+use crate::station::event::{Event, Input, Trouble};
 use crate::units::{Instant, Micros};
 use anyhow::{Context, Result};
 use arrayvec::ArrayVec;
@@ -139,7 +139,7 @@ impl Inputs {
         }
         inputs.say_what_is_used(config);
         for index in 0..inputs.lines.len() {
-            inputs.tell_level(index);
+            inputs.tell_level(index, |input, active, at| Event::Level { input, active, at });
         }
         inputs.restart_encoder();
         Ok(inputs)
@@ -308,14 +308,14 @@ impl Inputs {
 
     /// A line is followed again after a gap.
     fn resume(&mut self, index: usize) {
-        self.tell_level(index);
+        self.tell_level(index, |input, active, at| Event::Edge { input, active, at });
         if let Role::Encoder(_) = self.lines[index].role {
             self.restart_encoder();
         }
     }
 
     /// The core hears the level of an input that is another than the one it knows.
-    fn tell_level(&mut self, index: usize) {
+    fn tell_level(&mut self, index: usize, event: fn(Input, bool, Instant) -> Event) {
         let line = &mut self.lines[index];
         let State::Open(open) = &line.state else { return };
         line.since = clock::now();
@@ -329,8 +329,7 @@ impl Inputs {
         }
         line.told = active;
         if let Role::Input(input) = line.role {
-            let at = line.since;
-            self.port.send(Event::Edge { input, active, at });
+            self.port.send(event(input, active, line.since));
         }
     }
 

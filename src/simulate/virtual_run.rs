@@ -436,7 +436,7 @@ impl Run {
     fn receive(&mut self, delivery: Delivery) -> Result<(), Failure> {
         match delivery {
             Delivery::Event(event) if self.station.is_some() => {
-                if let Event::Edge { input, active, .. } = event {
+                if let Event::Edge { input, active, .. } | Event::Level { input, active, .. } = event {
                     self.told.insert(input, active);
                 }
                 self.handle(event)
@@ -465,6 +465,13 @@ impl Run {
         self.operator.next = Some(now + self.operator.reacts_after);
         self.operator.clear_first |= resume.unaccounted > 0;
         self.tally.restarts += 1;
+        // Edges from before the lines were opened are told to nobody; the levels that they led to are.
+        let edge = |due: &Due| matches!(due.2, Delivery::Event(Event::Edge { .. }));
+        self.due.retain(|Reverse(due)| !edge(due));
+        for input in self.world.active_inputs() {
+            let (active, at) = (true, now);
+            self.schedule(now, Delivery::Event(Event::Level { input, active, at }));
+        }
         self.open_outputs()
     }
 

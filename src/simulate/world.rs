@@ -291,6 +291,10 @@ impl World {
     pub fn truth_mut(&mut self) -> &mut TruthLog {
         &mut self.truth
     }
+    /// Inputs that are active, as far as was reported.
+    pub fn active_inputs(&self) -> ArrayVec<Input, 8> {
+        self.high.clone()
+    }
     /// Parts really on the belt behind the photo-eye.
     pub fn parts_on_belt(&self) -> impl Iterator<Item = &PartTruth> {
         self.parts

@@ -51,6 +51,11 @@ impl Debouncer {
         }
     }
 
+    /// This is the level, whatever led to it.
+    pub fn begin(&mut self, active: bool) {
+        (self.raw, self.settled, self.burst) = (active, active, None);
+    }
+
     /// Takes a raw edge.
     pub fn edge(&mut self, active: bool, at: Instant) -> Seen {
         let mut seen = Seen {

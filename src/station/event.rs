@@ -35,6 +35,12 @@ pub enum Event {
         active: bool,
         at: Instant,
     },
+    /// The level of an input from which on its edges are told. Inputs of which nothing was told are inactive.
+    Level {
+        input: Input,
+        active: bool,
+        at: Instant,
+    },
     /// Encoder reading: signed count since the device was opened.
     Encoder {
         lane: LaneId,

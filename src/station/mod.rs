@@ -313,6 +313,9 @@ impl Station {
     fn apply(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Edge { input, active, at } => self.on_edge(now, input, active, at.min(now), actions),
+            Event::Level { input, active, at } => {
+                self.on_first_level(now, input, active, at.min(now), actions)
+            }
             Event::Encoder { counts, at, .. } => match self.belt.encoder(counts, at.min(now)) {
                 Reading::Moved => self.settle_positions(),
                 Reading::Jump => self.slipped(now, actions),
@@ -360,9 +363,36 @@ impl Station {
         for settled in seen.settled {
             self.on_settled(now, input, settled, actions);
         }
+        // What is not debounced has settled with its edge; where the belt is hangs on it at once.
+        let eye = self.eyes.of(input);
+        if eye.stable() == Micros::ZERO
+            && let Some(settled) = eye.poll(at)
+        {
+            self.on_settled(now, input, settled, actions);
+        }
         if let (Some(lost), Input::PhotoEye(_)) = (seen.lost, input) {
             self.on_photo_eye_lost(lost, at, actions);
         }
+    }
+
+    /// What covers photo-eye or chute eye when the station begins to watch has come there unseen: nobody
+    /// knows where that part begins or what threw it out. And a button that is held then was pressed
+    /// before there was anything to acknowledge, or is stuck.
+    fn on_first_level(
+        &mut self,
+        now: Instant,
+        input: Input,
+        active: bool,
+        at: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        match input {
+            Input::PhotoEye(_) => self.watch.photo(active, self.belt.position_at(at)),
+            Input::ChuteEye => self.watch.chute(active, at),
+            Input::Acknowledge => {}
+            _ => return self.on_edge(now, input, active, at, actions),
+        }
+        self.eyes.of(input).begin(active);
     }
 
     fn on_settled(&mut self, now: Instant, input: Input, settled: Settled, actions: &mut Vec<Action>) {

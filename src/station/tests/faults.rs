@@ -92,6 +92,24 @@ fn after_a_jump_of_the_encoder_the_next_part_is_not_taken_for_the_last() {
     assert_eq!(rig.fates()[1], (2, PASSED));
 }
 
+/// By its input the belt has stopped; who was held up hears of it late, and then knows it at once.
+#[test]
+fn a_belt_that_is_known_by_its_input_stands_from_the_stamp_on() {
+    let mut config = testing::config();
+    let speed = Speed::from_um_per_s(500_000);
+    config.belt.motion = Motion::Time { speed };
+    let mut rig = Rig::with(config);
+    let (input, at) = (Input::BeltRunning, rig.at());
+    let active = true;
+    rig.event(Event::Edge { input, active, at });
+    rig.run(100);
+    rig.now += 300_000;
+    let (active, at) = (false, Instant::from_micros(rig.now - 250_000));
+    rig.event(Event::Edge { input, active, at });
+    let stands = rig.station.belt.position_at(at);
+    assert_eq!(rig.station.belt.position_at(rig.at()), stands);
+}
+
 /// The bad part falls first, the good one behind it a little later; neither has passed yet.
 #[test]
 fn what_fell_before_a_jump_of_the_encoder_fell_as_it_was_judged() {

@@ -190,3 +190,50 @@ fn a_hole_in_a_part_left_on_the_belt_is_no_second_one() {
     let about = rig.station.view(rig.at()).alarms[0].about;
     assert_eq!(about, About::LeftOnBelt { passed: 1 });
 }
+
+fn level(rig: &mut Rig, input: Input) {
+    let at = rig.at();
+    let active = true;
+    rig.event(Event::Level { input, active, at });
+}
+
+/// A part under the eye when the station begins: where it begins, nobody saw.
+#[test]
+fn what_covers_the_photo_eye_at_the_start_is_no_part_that_came() {
+    let mut rig = Rig::boot(testing::config(), Resume::default());
+    level(&mut rig, Input::PhotoEye(LaneId(0)));
+    rig.run(20);
+    let (input, active, at) = (Input::PhotoEye(LaneId(0)), false, rig.at());
+    rig.event(Event::Edge { input, active, at });
+    rig.run(20);
+    assert_eq!(rig.counts().seen, 0);
+    assert_eq!(rig.alarms(), [AlarmKind::AcknowledgeNeeded], "no edge was lost");
+}
+
+#[test]
+fn a_button_that_is_held_when_the_station_begins_acknowledges_nothing() {
+    let mut rig = Rig::boot(testing::config(), Resume::default());
+    rig.event(Event::OutputsReady(true));
+    level(&mut rig, Input::Acknowledge);
+    rig.run(500);
+    assert!(!rig.permit());
+    for active in [false, true] {
+        let (input, at) = (Input::Acknowledge, rig.at());
+        rig.event(Event::Edge { input, active, at });
+        rig.run(100);
+    }
+    assert!(rig.permit(), "pressed anew, it does");
+}
+
+/// A belt without encoder that runs already, because it coasts or its contactor hangs.
+#[test]
+fn a_belt_that_runs_when_the_station_begins_moves() {
+    let mut config = testing::config();
+    let speed = Speed::from_um_per_s(500_000);
+    config.belt.motion = Motion::Time { speed };
+    let mut rig = Rig::boot(config, Resume::default());
+    level(&mut rig, Input::BeltRunning);
+    rig.run(100);
+    let here = rig.station.belt.position_at(rig.at());
+    assert!(here >= BeltPosition::from_micrometres(49_000), "{here:?}");
+}
