@@ -155,6 +155,20 @@ impl Real {
             settled: false,
         }
     }
+
+    /// The core counts it as a part that begins at this stamp. Returns its number of before, which told
+    /// another story: what happens to the part from here on is this one's.
+    fn seen_as(&mut self, id: PartId, at: Instant) -> Option<PartId> {
+        let before = self.id.replace(id);
+        if before.is_some() || self.crossed != at {
+            *self = Real {
+                id: self.id,
+                gone: self.gone,
+                ..Real::new(at)
+            };
+        }
+        before
+    }
 }
 
 /// What the core said about a part.

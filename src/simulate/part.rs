@@ -75,6 +75,11 @@ pub enum TruthNote {
         at: Instant,
         sensed: bool,
     },
+    /// Its leading edge comes to the photo-eye once more, on a belt that was pulled back, with this stamp.
+    Again {
+        number: u64,
+        at: Instant,
+    },
     /// It lay behind the photo-eye before the station was there.
     Left {
         part: Part,

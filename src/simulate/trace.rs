@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
 /// Grows when the meaning of a seed or of a line changes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// One line of a trace, in the order in which things came about.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -213,12 +213,12 @@ impl Station {
         let Some(eye) = &self.config.verify.passed else {
             return;
         };
-        // On a belt that was pulled back it was here before, and was told then.
-        if self.belt.seen_before(at) {
-            return;
-        }
         let (distance, window) = (eye.distance, eye.window);
         let here = self.belt.position_at(at);
+        // On a belt that was pulled back it was here before, and was told then.
+        if self.belt.seen_before(at) && self.told_before(at, here + -distance, window) {
+            return;
+        }
         let off = |part: &Part| here.since(part.position + distance);
         let parts = self.ledger.parts().iter().enumerate();
         let nearest = parts
@@ -238,6 +238,11 @@ impl Station {
             self.end(now, index, Fate::Passed { verified: true }, actions);
         }
         self.suspect_passed(now, off, window, actions);
+    }
+
+    /// What is at the passed eye, on a belt that was pulled back, is a part that has been there before.
+    fn told_before(&self, at: Instant, zero: BeltPosition, window: Length) -> bool {
+        self.belt.hardly_moved(at) || self.foreign(zero) || self.ended_over(zero, window)
     }
 
     /// `zero` is where it would have crossed the photo-eye.

@@ -233,7 +233,7 @@ impl Schedule {
             let keep = match before.state {
                 State::Planned => self.hand_over(index, times, ledger, now, ready, actions),
                 State::Sent { on_at, off_at } => self.adjust(index, times, (on_at, off_at), now, actions),
-                State::On { .. } => self.hold(index, times, now, actions),
+                State::On { .. } => self.hold(index, times, belt.runs_back(now), now, actions),
             };
             if keep {
                 if let State::Sent { off_at, .. } | State::On { off_at, .. } = self.pulses[index].state {
@@ -384,9 +384,17 @@ impl Schedule {
         true
     }
 
-    /// A pulse that is on: only its end moves. While the belt stands the line is held,
-    /// up to its longest on-time. False when the end was never reported.
-    fn hold(&mut self, index: usize, times: Option<Times>, now: Instant, actions: &mut Vec<Action>) -> bool {
+    /// A pulse that is on: only its end moves. While the belt stands the line is held, up to its longest
+    /// on-time. On a belt that is pulled back it ends: what comes to the reject then has passed it before,
+    /// and a hand is on the belt. False when the end was never reported.
+    fn hold(
+        &mut self,
+        index: usize,
+        times: Option<Times>,
+        back: bool,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> bool {
         let pulse = self.pulses[index];
         let State::On {
             on_at,
@@ -402,9 +410,13 @@ impl Schedule {
         if now + FREEZE >= off_at {
             return true;
         }
-        let wanted = times.map_or(Instant::MAX, |times| times.off.max(now + FREEZE));
+        let wanted = match times {
+            _ if back => now + FREEZE,
+            Some(times) => times.off.max(now + FREEZE),
+            None => Instant::MAX,
+        };
         let (new_off, clipped) = self.end(on_at, wanted, pulse.min);
-        self.pulses[index].clipped = clipped;
+        self.pulses[index].clipped = clipped || back;
         if off_by(new_off, off_at, now) {
             self.pulses[index].state = State::On {
                 on_at,

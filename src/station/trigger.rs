@@ -5,6 +5,7 @@ use crate::config::{CameraMode, Trigger};
 use crate::station::debounce::{Lost, Settled};
 use crate::station::event::{Action, AlarmKind, Entry, Fate, NoResult, Unaccounted, Verdict};
 use crate::station::ledger::Part;
+use crate::station::left::longest_part;
 use crate::units::{BeltPosition, Instant, Length, PartId};
 use arrayvec::ArrayVec;
 
@@ -23,6 +24,8 @@ pub struct AtEye {
     /// Where that part's trailing edge was, if it is past the eye.
     tail: Option<BeltPosition>,
     repeats: u32,
+    /// That part began where the belt had been before, by its positions, and where no part was known.
+    anew: bool,
     ended: ArrayVec<(BeltPosition, Fate), ENDED>,
 }
 
@@ -30,7 +33,7 @@ impl AtEye {
     /// Where the last part began is void. Had it been kept, the next part would be taken for that one
     /// when the encoder counted too little between them.
     pub fn forget(&mut self) {
-        (self.part, self.tail, self.repeats) = (None, None, 0);
+        (self.part, self.tail, self.repeats, self.anew) = (None, None, 0, false);
     }
 }
 
@@ -39,16 +42,47 @@ impl Station {
         if !matches!(self.config.trigger, Trigger::PhotoEye { .. }) {
             return;
         }
+        let position = self.belt.position_at(settled.at);
         // Pulled back, the belt shows the eye once more what it has seen: neither new parts nor their ends.
-        if self.belt.seen_before(settled.at) {
+        if self.belt.seen_before(settled.at) && !self.comes_anew(settled, position) {
             return;
         }
-        let position = self.belt.position_at(settled.at);
         if settled.active {
             self.on_leading_edge(now, settled.at, position, actions);
         } else {
             self.on_trailing_edge(now, position, actions);
         }
+    }
+
+    /// An edge where the belt has been before, by its positions, on its way forward: no part that was seen then
+    /// explains it. The encoder did not follow the belt back and forth, or the eye overlooked the part.
+    fn comes_anew(&self, Settled { active, at }: Settled, position: BeltPosition) -> bool {
+        if self.belt.hardly_moved(at) {
+            return false;
+        }
+        if !active {
+            return self.eye.anew;
+        }
+        let slack = self.belt.rounding() + self.belt.rounding();
+        !self.foreign(position) && !self.was_there(position, slack)
+    }
+
+    /// A part that is known, or was, lies over this place.
+    fn was_there(&self, position: BeltPosition, slack: Length) -> bool {
+        let parts = self.ledger.parts();
+        parts
+            .iter()
+            .any(|part| lies_over(position, part.position, part.length, slack))
+            || self.ended_over(position, slack)
+    }
+
+    /// A part that has ended lay over this place.
+    pub(super) fn ended_over(&self, position: BeltPosition, slack: Length) -> bool {
+        let longest = longest_part(&self.config);
+        let ended = self.eye.ended.iter();
+        ended
+            .copied()
+            .any(|(zero, _)| lies_over(position, zero, longest, slack))
     }
 
     fn on_leading_edge(
@@ -61,7 +95,7 @@ impl Station {
         let part_min = self.config.recipes[usize::from(self.recipe.0)].part_min;
         // Nothing follows a part within half its length: it is the same one, with a
         // hole in it, or moved back and forth.
-        let within = |lead| position.since(lead) < part_min.half();
+        let within = |lead| position.since(lead).abs() < part_min.half();
         // A belt that stops when a tail has just cleared the eye and is pulled back a little shows that tail again. Were
         // it a part that touches the last one, then that one's length, measured anew at the next edge, says so.
         let at_tail = |tail| position.since(tail) <= self.belt.rounding() && self.belt.hardly_moved(at);
@@ -77,6 +111,7 @@ impl Station {
         self.eye.tail = None;
         let id = self.open_part(now, at, position, None, actions);
         self.eye.part = Some((id, position));
+        self.eye.anew = self.belt.seen_before(at);
     }
 
     fn on_trailing_edge(&mut self, now: Instant, position: BeltPosition, actions: &mut Vec<Action>) {
@@ -231,4 +266,10 @@ impl Station {
             self.ledger.parts_mut()[index].arrival = Some(self.belt.position_at(now) + -seen_at);
         }
     }
+}
+
+/// A part that begins at `zero` lies over `position`, but for `slack`.
+fn lies_over(position: BeltPosition, zero: BeltPosition, length: Length, slack: Length) -> bool {
+    let behind = position.since(zero);
+    behind >= -slack && behind <= length + slack
 }

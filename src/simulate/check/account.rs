@@ -175,16 +175,23 @@ impl Checker {
             let excused = self.disturbed(at - AFTERMATH, now, &[Spoils::PhotoEye, Spoils::Process])
                 || self.pulled_at.is_some_and(again);
             let real = match known.number {
-                Some(number) => self.real.get_mut(&number),
+                Some(number) => self.real.get_mut(&number).map(|real| (number, real)),
                 None => None,
             };
-            match real {
-                Some(real) => real.id = Some(id),
-                None if excused => {}
+            let before = match real {
+                Some((number, real)) => real.seen_as(id, at).map(|first| (number, first)),
+                None if excused => None,
                 None => {
                     let words = format!("part {id} seen at {} µs: no part crossed then", at.as_micros());
                     return fail(now, "seen", words);
                 }
+            };
+            // Its first number has ended: with its process, or with its position.
+            let ended = |id| self.known.get(&id).is_some_and(|k| ended_by_restart(k.ended));
+            if let Some((number, first)) = before.filter(|&(_, first)| !excused && !ended(first)) {
+                let words =
+                    format!("the line's part {number} was seen as part {first} and again as part {id}");
+                return fail(now, "seen", words);
             }
         }
         self.known.insert(id, known);

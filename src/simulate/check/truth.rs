@@ -17,6 +17,13 @@ impl Checker {
                 }
                 Ok(())
             }
+            // Whether the core takes it for new hangs on what it knows: on the belt's way back and forth.
+            TruthNote::Again { number, at } => {
+                if self.alive && self.has_photo_eye() {
+                    self.stamps.insert(at, number);
+                }
+                Ok(())
+            }
             // Something was wrong before the station came.
             TruthNote::Left { part, at } => {
                 self.faults += 1;

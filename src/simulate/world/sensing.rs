@@ -132,6 +132,10 @@ impl World {
         }
         let at = at + Micros::new(self.rng_noise.range(0, self.options.edge_jitter.get()));
         let stuck = self.stuck.iter().any(|s| s.0 == input);
+        if matches!(input, Input::PhotoEye(_)) && active && !stuck {
+            let number = self.parts[i].truth.part.number;
+            self.truth.note(TruthNote::Again { number, at });
+        }
         let first = input == Input::PassedEye && active && !std::mem::replace(&mut self.parts[i].met.1, true);
         if first && !stuck {
             let number = self.parts[i].truth.part.number;

@@ -139,3 +139,53 @@ fn an_encoder_that_counts_backward_stops_the_belt() {
         "it stands; whether it still counts backward shows when it runs"
     );
 }
+
+/// The air is on when the belt stops, and a hand pulls it back: what comes to the reject then has passed it.
+#[test]
+fn a_reject_that_is_on_ends_when_the_belt_is_pulled_back() {
+    let mut rig = Rig::new();
+    rig.lay(50, false);
+    rig.run(938);
+    let stopped = rig.at();
+    pull_back(&mut rig, 60);
+    let off = rig.entries().find_map(|entry| match entry {
+        Entry::Fired { actual_off, .. } => Some(*actual_off),
+        _ => None,
+    });
+    let on_for = off.expect("a pulse").since(stopped);
+    assert!(on_for < Micros::from_millis(150), "on for {on_for} more");
+    assert_eq!(rig.fates(), []);
+    rig.run(700);
+    assert_eq!(
+        rig.fates(),
+        [(1, Fate::Confirmed)],
+        "rejected when it comes again"
+    );
+    assert_eq!(fired(&rig), 2);
+}
+
+/// The encoder's wheel slips while the belt comes forward again: by its counts, the next part comes where
+/// the belt has been, but where no part was.
+#[test]
+fn a_part_where_none_was_known_is_new_although_the_belt_has_been_there() {
+    let mut rig = Rig::new();
+    rig.camera_on = false;
+    rig.lay(20, true);
+    rig.run(200);
+    pull_back(&mut rig, 40);
+    rig.lay(70, true);
+    for _ in 0..140 {
+        rig.run(1);
+        rig.slipped -= 357;
+    }
+    rig.run(100);
+    assert_eq!(rig.counts().seen, 2);
+    let lengths: Vec<_> = rig
+        .station
+        .ledger
+        .parts()
+        .iter()
+        .map(|part| part.measured)
+        .collect();
+    assert_eq!(lengths, [true, true], "and it has an end");
+}
