@@ -121,6 +121,8 @@ pub struct World {
     stuck: ArrayVec<(Input, bool), 8>,
     /// Inputs whose level is active, as reported.
     high: ArrayVec<Input, 8>,
+    /// The last stamp of each eye on the belt.
+    stamped: ArrayVec<(Input, Instant), 2>,
     overlook_next: bool,
     bounce_next: Option<Micros>,
     overlook_passed_next: bool,
@@ -195,6 +197,7 @@ impl World {
             running: false,
             stuck: ArrayVec::new(),
             high: ArrayVec::new(),
+            stamped: ArrayVec::new(),
             overlook_next: false,
             bounce_next: None,
             overlook_passed_next: false,

@@ -15,6 +15,13 @@ impl World {
         if after != before {
             self.sense(input, after, now);
         }
+        // What lies in front of an eye that works again is seen, and seen to go, whichever way.
+        if level.is_none() && matches!(input, Input::PhotoEye(_)) {
+            let x = self.drive.position();
+            let before =
+                |p: &&mut OnBelt| (0..p.truth.part.length.as_micrometres()).contains(&(x - p.offset));
+            self.parts.iter_mut().filter(before).for_each(|p| p.sensed = true);
+        }
         if let Some(level) = level {
             // At most one entry per input, fewer inputs than places.
             self.stuck.push((input, level));
@@ -75,8 +82,8 @@ impl World {
                 };
                 for (edge, active) in [(tail + sensor.place, true), (offset + sensor.place, false)] {
                     if seen && x1 < edge && edge <= x0 {
-                        let jitter = self.rng_noise.range(0, self.options.edge_jitter.get());
-                        let at = self.time_at(edge, x0, from) + Micros::new(jitter);
+                        let at = self.time_at(edge, x0, from);
+                        let at = self.stamp(sensor.input, at);
                         self.sense(sensor.input, active, at);
                     }
                 }
@@ -130,7 +137,7 @@ impl World {
             }
             _ => {}
         }
-        let at = at + Micros::new(self.rng_noise.range(0, self.options.edge_jitter.get()));
+        let at = self.stamp(input, at);
         let stuck = self.stuck.iter().any(|s| s.0 == input);
         if matches!(input, Input::PhotoEye(_)) && active && !stuck {
             let number = self.parts[i].truth.part.number;
@@ -142,6 +149,21 @@ impl World {
             self.truth.note(TruthNote::AtPassedEye { number, at });
         }
         self.sense(input, active, at);
+    }
+
+    /// The stamp that a sensor gives to what happens at `at`: somewhat late, and never before the one it gave last.
+    fn stamp(&mut self, input: Input, at: Instant) -> Instant {
+        let late = at + Micros::new(self.rng_noise.range(0, self.options.edge_jitter.get()));
+        match self.stamped.iter_mut().find(|last| last.0 == input) {
+            Some((_, last)) => {
+                *last = late.max(*last + Micros::new(1));
+                *last
+            }
+            None => {
+                self.stamped.push((input, late));
+                late
+            }
+        }
     }
 
     /// Off and on again a few times after a leading edge.
