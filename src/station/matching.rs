@@ -19,7 +19,7 @@ use crate::station::event::{
     Action, AlarmKind, Blob, Entry, FrameSeen, InspectJob, NoResult, Stray, Verdict,
 };
 use crate::station::ledger::{Ledger, Look, Part};
-use crate::units::{BeltPosition, CameraId, FrameId, Instant, Length};
+use crate::units::{BeltPosition, CameraId, FrameId, Instant, Length, PartId};
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ const STRAYS: usize = 16;
 const REORDERED: u32 = 8;
 /// A sequence number this far ahead is a driver that started anew, not a gap.
 const RESTARTED: u32 = 1_000;
+/// So many frames in a row that do not fit their triggers belong to others.
+const OUT_OF_STEP: u32 = 3;
 
 /// Geometry of the camera, in integers.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,8 @@ pub struct Frames {
     view: View,
     open: ArrayVec<OpenFrame, OPEN_FRAMES>,
     last_sequence: Option<u32>,
+    /// Frames in a row that showed another trigger's part, and their own not so that it could be judged.
+    out_of_step: u32,
     /// Trigger positions that the latest strays would have had.
     strays: ArrayVec<BeltPosition, STRAYS>,
 }
@@ -109,13 +113,14 @@ impl Frames {
             view: View::new(camera),
             open: ArrayVec::new(),
             last_sequence: None,
+            out_of_step: 0,
             strays: ArrayVec::new(),
         }
     }
 
     /// The camera was opened anew and may count from anywhere.
     pub fn restarted(&mut self) {
-        self.last_sequence = None;
+        (self.last_sequence, self.out_of_step) = (None, 0);
     }
 
     /// Another inspection uses this frame. False when too many frames are in use.
@@ -388,6 +393,7 @@ impl Station {
                     Candidates::Several => Found::Ambiguous,
                 },
             };
+            self.keep_step(index, &found, seen);
             self.take_owed(now, index, found, seen, actions);
             return false;
         }
@@ -399,12 +405,28 @@ impl Station {
         true
     }
 
+    /// A trigger that was none had no frame: then each part gets the frame of the next, in which it is
+    /// hardly still to be seen. The next frame's number says nothing then.
+    fn keep_step(&mut self, index: usize, found: &Found, seen: &FrameSeen) {
+        let first = self.ledger.parts().get(index).map(|part| part.id);
+        let fits = matches!(found, Found::One(_)) || self.nearest_owed(seen) == first;
+        self.frames.out_of_step = if fits { 0 } else { self.frames.out_of_step + 1 };
+        if self.frames.out_of_step >= OUT_OF_STEP {
+            self.frames.restarted();
+        }
+    }
+
+    /// Of the parts that wait for a frame, the one nearest to the picture's centre.
+    fn nearest_owed(&self, seen: &FrameSeen) -> Option<PartId> {
+        let from_centre = |part: &Part| (self.expected(part.position, seen) + -part.length.half()).abs();
+        let owed = self.ledger.parts().iter().filter(|part| part.owed);
+        owed.min_by_key(|part| from_centre(part)).map(|part| part.id)
+    }
+
     /// The frame's number says nothing yet: it belongs to the part nearest to the picture's
     /// centre, and the frames of those before it never came.
     fn synchronise(&mut self, now: Instant, seen: &FrameSeen, actions: &mut Vec<Action>) {
-        let from_centre = |part: &Part| (self.expected(part.position, seen) + -part.length.half()).abs();
-        let owed = self.ledger.parts().iter().filter(|part| part.owed);
-        let Some(nearest) = owed.min_by_key(|part| from_centre(part)).map(|part| part.id) else {
+        let Some(nearest) = self.nearest_owed(seen) else {
             return;
         };
         while let Some(index) = self

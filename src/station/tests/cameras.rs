@@ -108,3 +108,29 @@ fn a_frame_without_a_trigger_does_not_shift_the_others() {
     )));
     assert_eq!(rig.verdicts()[0], (1, Verdict::Pass));
 }
+
+/// Something went by the photo-eye that was no part, and had no frame. The frame of each part then goes to
+/// the one before it, which is at the picture's border, beside the rest of another.
+#[test]
+fn frames_that_are_out_of_step_with_their_triggers_come_into_step_again() {
+    let mut rig = triggered();
+    rig.run(50);
+    for active in [true, false] {
+        let (input, at) = (Input::PhotoEye(LaneId(0)), rig.at());
+        rig.event(Event::Edge { input, active, at });
+        rig.run(40);
+    }
+    for i in 0..14 {
+        let zero = rig.position - 40_000 + 45_500 * (i + 1);
+        let (length, good, removed) = (30_000, true, false);
+        rig.things.push(testing::rig::Thing {
+            zero,
+            length,
+            good,
+            removed,
+        });
+    }
+    rig.run(1_800);
+    let passed = |part: u64| rig.verdicts().contains(&(part, Verdict::Pass));
+    assert!((8..=14).all(passed), "{:?}", rig.verdicts());
+}
