@@ -32,6 +32,7 @@
 mod account;
 mod belief;
 mod left;
+mod same;
 mod truth;
 
 use super::faults::Fault;
@@ -143,6 +144,8 @@ struct Real {
     touched: Option<Instant>,
     gone: Option<(Whereabouts, Instant)>,
     settled: bool,
+    /// By the encoder it was the part before it: the core cannot know of it.
+    same: bool,
 }
 
 impl Real {
@@ -153,6 +156,7 @@ impl Real {
             touched: None,
             gone: None,
             settled: false,
+            same: false,
         }
     }
 
@@ -160,6 +164,7 @@ impl Real {
     /// another story: what happens to the part from here on is this one's.
     fn seen_as(&mut self, id: PartId, at: Instant) -> Option<PartId> {
         let before = self.id.replace(id);
+        self.same = false;
         if before.is_some() || self.crossed != at {
             *self = Real {
                 id: self.id,
@@ -206,8 +211,9 @@ pub struct Checker {
     real: BTreeMap<u64, Real>,
     /// Stamps at the photo-eye that were sensed while the core was alive.
     stamps: BTreeMap<Instant, u64>,
-    /// Not seen yet, oldest first.
-    unseen: BTreeMap<Instant, u64>,
+    /// Not seen yet, oldest first; and what the encoder had told when they crossed.
+    unseen: BTreeMap<Instant, (u64, Option<i64>)>,
+    told: same::Told,
     known: HashMap<PartId, Known>,
     /// Inspections under way, by deadline.
     deadlines: BTreeMap<(Instant, PartId), ()>,
@@ -254,6 +260,7 @@ impl Checker {
             real: BTreeMap::new(),
             stamps: BTreeMap::new(),
             unseen: BTreeMap::new(),
+            told: same::Told::default(),
             known: HashMap::new(),
             deadlines: BTreeMap::new(),
             frames: HashMap::new(),
@@ -302,6 +309,7 @@ impl Checker {
         self.permit = false;
         self.disturb(now, Spoils::Speed);
         self.unseen.clear();
+        self.told = same::Told::default();
         self.unjudged.clear();
         self.deadlines.clear();
         self.frames.clear();

@@ -59,9 +59,12 @@ impl Checker {
                 active: true,
                 ..
             } => self.presses.push(now),
-            // Already alarmed and not yet acknowledged, it is not raised anew.
-            Event::Encoder { at, .. } if self.standing.contains(&AlarmKind::EncoderSlip) => {
-                self.jumped = self.jumped.filter(|jump| at < jump);
+            Event::Encoder { at, counts, .. } => {
+                self.told.counts = Some(*counts);
+                // Already alarmed and not yet acknowledged, it is not raised anew.
+                if self.standing.contains(&AlarmKind::EncoderSlip) {
+                    self.jumped = self.jumped.filter(|jump| at < jump);
+                }
             }
             Event::Command(Command::Changeover(recipe)) => self.recipe = *recipe,
             _ => {}
@@ -89,6 +92,7 @@ impl Checker {
                 self.standing.insert(alarm);
                 if alarm == AlarmKind::EncoderSlip {
                     self.jumped = None;
+                    self.told.void();
                 }
                 self.only_with_faults(now, alarm)
             }
@@ -170,6 +174,7 @@ impl Checker {
         if self.has_photo_eye() {
             known.number = self.stamps.remove(&at);
             self.unseen.remove(&at);
+            self.told.seen(at, known.number.is_some());
             // A belt that was pulled back shows parts again, and without its position nobody can know them.
             let again = |pulled| self.disturbed(pulled, now, &[Spoils::Position, Spoils::Process]);
             let excused = self.disturbed(at - AFTERMATH, now, &[Spoils::PhotoEye, Spoils::Process])
@@ -318,6 +323,9 @@ impl Checker {
             return fail(now, "counts", format!("part {id} ends, but none is in flight"));
         }
         self.counts.end(fate);
+        if fate == Fate::Unaccounted(Unaccounted::LostPosition) {
+            self.told.void();
+        }
         let Some(known) = self.known.get_mut(&id) else {
             return fail(now, "ended", format!("part {id} ends, but was never seen"));
         };
@@ -415,16 +423,19 @@ impl Checker {
 
     /// Parts that should have been seen or judged by now.
     pub(super) fn overdue(&mut self, now: Instant) -> Checked {
-        while let Some((&at, &number)) = self.unseen.first_key_value() {
+        while let Some((&at, &(number, counts))) = self.unseen.first_key_value() {
             if now.since(at) <= SEEN_WITHIN {
                 break;
             }
-            if self.disturbed(at, now, &[Spoils::Process]) {
-                // It may still be seen, when the process comes to it.
-                self.unseen.remove(&at);
+            self.unseen.remove(&at);
+            let same = self.is_same_by_counts(at, counts);
+            if let Some(real) = self.real.get_mut(&number) {
+                real.same = same;
+            }
+            // Held up, the process may still come to it.
+            if same || self.disturbed(at, now, &[Spoils::Process]) {
                 continue;
             }
-            self.unseen.remove(&at);
             if self.disturbed(at, now, &[Spoils::PhotoEye, Spoils::Position]) {
                 continue;
             }

@@ -33,7 +33,9 @@ impl Checker {
             let over = d.to.is_some_and(|to| to <= since + NOTICED_WITHIN);
             d.spoils == Spoils::Position && d.from <= at && !over
         };
-        let excused = self.disturbed(real.crossed, at, &[Spoils::PhotoEye])
+        // Taken for the one before it at the photo-eye, it is taken for that one here.
+        let excused = real.same
+            || self.disturbed(real.crossed, at, &[Spoils::PhotoEye])
             || self.disturbed(at, at, &[Spoils::PassedEye, Spoils::Process])
             || self.disturbances.iter().any(astray);
         if unjudged && !excused {

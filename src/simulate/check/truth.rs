@@ -13,7 +13,7 @@ impl Checker {
                 }
                 if sensed && self.alive && self.has_photo_eye() {
                     self.stamps.insert(at, part.number);
-                    self.unseen.insert(at, part.number);
+                    self.unseen.insert(at, (part.number, self.told.counts));
                 }
                 Ok(())
             }
