@@ -57,3 +57,34 @@ pub fn found() -> Vec<&'static str> {
     note("", false);
     found
 }
+
+/// An instruction set that there are kernels for. A value is the proof that this processor has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Portable,
+}
+
+impl Isa {
+    /// What every processor has.
+    pub const PORTABLE: Isa = Isa(Kind::Portable);
+
+    /// The fastest of this processor.
+    pub fn best() -> Isa {
+        Isa::PORTABLE
+    }
+
+    /// All of this processor, the weakest first.
+    pub fn all() -> Vec<Isa> {
+        vec![Isa::PORTABLE]
+    }
+
+    /// As shown to people.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+        }
+    }
+}

@@ -1,3 +1,30 @@
 //! Code that depends on the processor. One of the two homes of `unsafe`.
+//!
+//! | file | duty |
+//! |---|---|
+//! | [`isa`] | which instructions there are, and plain code compiled for them |
+//! | [`layout`] | where the values of a tensor of bytes lie |
+//! | [`finish`] | from a sum to a byte: the end of every integer kernel |
+//! | [`conv`] | convolution, dense, grouped, depthwise; a matrix product is one of 1 × 1 |
+//! | [`binary`] | add and multiply two tensors, with broadcast |
+//! | [`spatial`] | pooling, resizing, padding, copies with a table |
+//! | [`float`] | between f32 and bytes; softmax |
+//! | [`reference`] | the specification of all these, one value at a time |
+//! | `portable` | the same in loops that a compiler can vectorize, for processors without kernels of their own |
+//!
+//! A tensor is a slice of bytes in the order height, width, channel. A kernel is made once
+//! (weights packed, tables built) and then run for a range of output rows, so that threads can share the
+//! work; it allocates nothing while it runs. Whatever the processor, the bits are those of [`reference`].
 
+pub mod binary;
+pub mod conv;
+pub mod finish;
+pub mod float;
 pub mod isa;
+pub mod layout;
+mod portable;
+pub mod reference;
+pub mod spatial;
+
+#[cfg(test)]
+mod tests;

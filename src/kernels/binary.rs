@@ -1,0 +1,48 @@
+//! Two tensors, value by value, with broadcast.
+
+use super::finish::Finish;
+use super::isa::Isa;
+use super::layout::Layout;
+use super::portable;
+use std::ops::Range;
+
+/// One of the two. Where its height, width or channels are 1 and the output's are not, the value is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    pub layout: Layout,
+    pub zero: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BinaryOp {
+    /// (a − zero) × a_ratio + (b − zero) × b_ratio; each ratio is a step of the operand in steps of the output,
+    /// negative to subtract.
+    Add { a_ratio: f32, b_ratio: f32 },
+    /// ((a − zero) × (b − zero)) × ratio, the inner product an integer.
+    Mul { ratio: f32 },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binary {
+    pub op: BinaryOp,
+    pub a: Operand,
+    pub b: Operand,
+    pub output: Layout,
+    pub finish: Finish,
+}
+
+impl Binary {
+    pub fn check(&self) {
+        for layout in [self.a.layout, self.b.layout] {
+            assert!(layout.height == self.output.height || layout.height == 1);
+            assert!(layout.width == self.output.width || layout.width == 1);
+            assert!(layout.channels == self.output.channels || layout.channels == 1);
+        }
+        self.finish.check();
+    }
+
+    /// `a` and `b` are whole tensors, `output` begins with the first row of `rows`.
+    pub fn run(&self, _isa: Isa, rows: Range<usize>, a: &[u8], b: &[u8], output: &mut [u8]) {
+        portable::binary(self, rows, a, b, output);
+    }
+}
