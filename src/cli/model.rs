@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Runs whose time is thrown away: caches and tract's scratch memory fill up.
+/// Runs whose time is thrown away: caches and scratch memory fill up.
 const WARM_UP: usize = 3;
 /// Enough for a steady median of a fast model; a slow one ends by time.
 const RUNS_MAX: usize = 50;
@@ -134,6 +134,7 @@ impl Report<'_> {
             "threshold": (info.task == Task::Segment).then_some(info.threshold),
             "macs": facts.macs,
             "parameters": facts.parameters,
+            "integers": facts.integers,
             "ops": facts.ops,
             "time_ms": { "runs": times.runs, "median": times.median_ms, "fastest": times.fastest_ms },
             "recipe": self.usable().then(|| self.recipe_line()),
@@ -193,6 +194,7 @@ impl Report<'_> {
                 ),
             ),
             ("ops", ops.join(", ")),
+            ("integers", integers(facts)),
             (
                 "time here",
                 format!(
@@ -258,6 +260,31 @@ fn some_of(labels: &[String]) -> String {
         n if n <= SHOWN => labels.join(", "),
         n => format!("{}, … ({n} in all)", labels[..SHOWN.min(8)].join(", ")),
     }
+}
+
+/// Which share of the work runs in integers, and what does not.
+fn integers(facts: &Facts) -> String {
+    let integers = &facts.integers;
+    if integers.regions == 0 {
+        return "nothing; all of it runs in f32".to_owned();
+    }
+    let share = 100.0 * integers.macs as f64 / facts.macs.max(1) as f64;
+    let regions = match integers.regions {
+        1 => "one region".to_owned(),
+        n => format!("{n} regions"),
+    };
+    let mut text = format!(
+        "{share:.2} % of the work, {} operators in {regions}",
+        integers.nodes
+    );
+    if integers.left.is_empty() {
+        return text + "; nothing in f32 by tract";
+    }
+    text += &format!("; in f32 by tract: {}", integers.left.len());
+    for left in &integers.left {
+        text += &format!("\n{:<10}   {} {:?}: {}", "", left.op, left.name, left.reason);
+    }
+    text
 }
 
 fn channels(info: &ModelInfo) -> &'static str {

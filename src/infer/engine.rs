@@ -1,10 +1,11 @@
 //! Running a model: u8 RGB picture in, scores or mask probabilities out.
 //!
-//! [`Engine`] is an enum so that other ways of running a graph can stand beside
-//! tract without the rest knowing. All of them take the same bytes: what is
-//! recorded of a part is what the model saw.
+//! [`Engine`] is an enum so that ways of running a graph stand beside each other without
+//! the rest knowing: all in integers, or tract with integer regions inside. Both take the
+//! same bytes: what is recorded of a part is what the model saw.
 
-use super::graph::{self, Expected, Facts};
+use super::graph::{self, Expected, Facts, Opened};
+use super::int8::plan::{Picture, Plan, State};
 use super::manifest::{Activation, Channels, ModelInfo, Task};
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use tract_core::prelude::{TypedSimplePlan, TypedSimpleState};
 /// One model, ready to run on one thread.
 #[derive(Debug)]
 pub enum Engine {
+    /// All of it in integers; allocates nothing.
+    Int8(Int8Engine),
     Tract(TractEngine),
 }
 
@@ -21,14 +24,26 @@ impl Engine {
     /// From the bytes of an ONNX file. Files from outside go through
     /// [`super::sandbox::examine`] first.
     pub fn load(bytes: &[u8], info: &ModelInfo) -> Result<Engine> {
-        TractEngine::load(bytes, info)
-            .map(Engine::Tract)
-            .with_context(|| format!("model {}", info.file_text()))
+        let load = || {
+            let (opened, facts) = graph::open(bytes, &Expected::from(info))?;
+            graph::check_output(info, &facts)?;
+            let normalise = Arc::new(Normalise::new(info));
+            let finish = Finish::new(info, &facts);
+            match opened {
+                Opened::Whole(plan) => Ok(Engine::Int8(Int8Engine::new(plan, normalise, finish, facts))),
+                Opened::Mixed(model) => {
+                    let plan = TypedSimplePlan::new(model)?;
+                    TractEngine::with_plan(plan, normalise, finish, facts).map(Engine::Tract)
+                }
+            }
+        };
+        load().with_context(|| format!("model {}", info.file_text()))
     }
 
     /// Another engine for another thread; the weights are shared.
     pub fn fork(&self) -> Result<Engine> {
         match self {
+            Engine::Int8(engine) => Ok(Engine::Int8(engine.fork())),
             Engine::Tract(engine) => engine.fork().map(Engine::Tract),
         }
     }
@@ -38,22 +53,130 @@ impl Engine {
     /// probabilities per channel.
     pub fn run(&mut self, rgb: &[u8]) -> Result<&[f32]> {
         match self {
+            Engine::Int8(engine) => engine.run(rgb),
             Engine::Tract(engine) => engine.run(rgb),
+        }
+    }
+
+    /// For comparisons with reference tensors: the normalised NCHW input itself.
+    pub fn run_normalised(&mut self, nchw: &[f32]) -> Result<&[f32]> {
+        match self {
+            Engine::Int8(engine) => engine.run_normalised(nchw),
+            Engine::Tract(engine) => engine.run_normalised(nchw),
         }
     }
 
     /// [1, labels] or [1, channels, side, side].
     pub fn output_shape(&self) -> &[usize] {
-        match self {
-            Engine::Tract(engine) => &engine.facts.output_shape,
-        }
+        &self.facts().output_shape
     }
 
     pub fn facts(&self) -> &Facts {
         match self {
+            Engine::Int8(engine) => &engine.facts,
             Engine::Tract(engine) => &engine.facts,
         }
     }
+}
+
+/// A whole network as one region.
+#[derive(Debug)]
+pub struct Int8Engine {
+    state: State,
+    normalise: Arc<Normalise>,
+    /// The step that each byte of a picture becomes, by the model's channels: the picture is quantized straight into
+    /// the first operator's input. Without them (the graph does something else first), as f32.
+    steps: Option<Arc<[(usize, [u8; 256]); 3]>>,
+    input: Vec<f32>,
+    output: Vec<f32>,
+    finish: Finish,
+    facts: Facts,
+}
+
+impl Int8Engine {
+    fn new(plan: Arc<Plan>, normalise: Arc<Normalise>, finish: Finish, facts: Facts) -> Int8Engine {
+        let steps = plan.input_quantizer().map(|(scale, quantizer)| {
+            let step = |x: &f32| quantizer.byte(x / scale);
+            Arc::new(std::array::from_fn(|c| {
+                let table: [u8; 256] = std::array::from_fn(|v| step(&normalise.table[c][v]));
+                (normalise.source[c], table)
+            }))
+        });
+        Self::with_steps(plan, normalise, steps, finish, facts)
+    }
+
+    fn with_steps(
+        plan: Arc<Plan>,
+        normalise: Arc<Normalise>,
+        steps: Option<Arc<[(usize, [u8; 256]); 3]>>,
+        finish: Finish,
+        facts: Facts,
+    ) -> Int8Engine {
+        Int8Engine {
+            state: State::new(plan),
+            input: vec![0.0; normalise.side * normalise.side * 3],
+            output: vec![0.0; facts.output_shape.iter().product()],
+            normalise,
+            steps,
+            finish,
+            facts,
+        }
+    }
+
+    fn fork(&self) -> Int8Engine {
+        let (plan, normalise) = (self.state.plan().clone(), self.normalise.clone());
+        Self::with_steps(
+            plan,
+            normalise,
+            self.steps.clone(),
+            self.finish,
+            self.facts.clone(),
+        )
+    }
+
+    fn run(&mut self, rgb: &[u8]) -> Result<&[f32]> {
+        let wanted = self.input.len();
+        ensure!(
+            rgb.len() == wanted,
+            "the input has {} bytes, the model takes {wanted}",
+            rgb.len()
+        );
+        match &self.steps {
+            Some(channels) => self.state.run_picture(&Picture { rgb, channels }),
+            None => {
+                self.normalise.run(rgb, &mut self.input);
+                self.state.run(&[&self.input]);
+            }
+        }
+        self.finished()
+    }
+
+    fn run_normalised(&mut self, nchw: &[f32]) -> Result<&[f32]> {
+        let wanted = self.input.len();
+        ensure!(
+            nchw.len() == wanted,
+            "the input has {} numbers, the model takes {wanted}",
+            nchw.len()
+        );
+        self.state.run(&[nchw]);
+        self.finished()
+    }
+
+    fn finished(&mut self) -> Result<&[f32]> {
+        self.state.output(0, &mut self.output);
+        finite(&self.output)?;
+        self.finish.run(&mut self.output);
+        Ok(&self.output)
+    }
+}
+
+/// A NaN would satisfy no rule, and so would look like a part without defects.
+fn finite(values: &[f32]) -> Result<()> {
+    ensure!(
+        values.iter().all(|v| v.is_finite()),
+        "the model gave a number that is not finite"
+    );
+    Ok(())
 }
 
 /// The graph as tract optimises it. Allocates inside tract only.
@@ -78,18 +201,6 @@ impl std::fmt::Debug for TractEngine {
 }
 
 impl TractEngine {
-    fn load(bytes: &[u8], info: &ModelInfo) -> Result<TractEngine> {
-        let (model, facts) = graph::open(bytes, &Expected::from(info))?;
-        graph::check_output(info, &facts)?;
-        let plan = TypedSimplePlan::new(model)?;
-        Self::with_plan(
-            plan,
-            Arc::new(Normalise::new(info)),
-            Finish::new(info, &facts),
-            facts,
-        )
-    }
-
     fn with_plan(
         plan: Arc<TypedSimplePlan>,
         normalise: Arc<Normalise>,
@@ -133,8 +244,7 @@ impl TractEngine {
         self.run_with(|planes| normalise.run(rgb, planes))
     }
 
-    /// For comparisons with reference tensors: the normalised NCHW input itself.
-    pub fn run_normalised(&mut self, nchw: &[f32]) -> Result<&[f32]> {
+    fn run_normalised(&mut self, nchw: &[f32]) -> Result<&[f32]> {
         let wanted = self.normalise.side * self.normalise.side * 3;
         ensure!(
             nchw.len() == wanted,
@@ -162,11 +272,7 @@ impl TractEngine {
             "the model gave {} numbers",
             values.len()
         );
-        // A NaN would satisfy no rule, and so would look like a part without defects.
-        ensure!(
-            values.iter().all(|v| v.is_finite()),
-            "the model gave a number that is not finite"
-        );
+        finite(values)?;
         self.output.copy_from_slice(values);
         self.finish.run(&mut self.output);
         Ok(&self.output)

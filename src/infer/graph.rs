@@ -4,8 +4,10 @@
 //! The reader is tract's. It may panic or ask for any amount of memory on a
 //! hostile file; [`super::sandbox`] has met every file from outside before.
 
+use super::int8::{self, plan::Plan};
 use super::manifest::{ModelInfo, Task};
 use super::rounding;
+use crate::kernels::isa::Isa;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +17,15 @@ use tract_core::ops::einsum::EinSum;
 use tract_core::ops::konst::Const;
 use tract_onnx::pb;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModelExt};
+
+/// A graph, ready to be run.
+#[derive(Debug)]
+pub enum Opened {
+    /// All of it in integers.
+    Whole(Arc<Plan>),
+    /// By tract, with what is quantized as regions.
+    Mixed(TypedModel),
+}
 
 /// What a graph says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +38,28 @@ pub struct Facts {
     pub macs: u64,
     /// Numbers in weights and biases.
     pub parameters: u64,
+    /// What of it runs in integers.
+    pub integers: Integers,
+}
+
+/// The part of a graph that runs in integers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Integers {
+    /// Of all [`Facts::macs`].
+    pub macs: u64,
+    pub regions: usize,
+    /// Nodes in them, quantizers not counted.
+    pub nodes: usize,
+    /// Every node that is left to tract, with the reason.
+    pub left: Vec<Left>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    pub op: String,
+    /// Its first output.
+    pub name: String,
+    pub reason: String,
 }
 
 impl Facts {
@@ -57,7 +90,7 @@ impl<'a> From<&'a ModelInfo> for Expected<'a> {
 }
 
 /// Reads, checks and optimises a graph.
-pub fn open(bytes: &[u8], expected: &Expected) -> Result<(TypedModel, Facts)> {
+pub fn open(bytes: &[u8], expected: &Expected) -> Result<(Opened, Facts)> {
     let onnx = tract_onnx::onnx();
     let proto = onnx
         .proto_model_for_read(&mut &bytes[..])
@@ -73,19 +106,90 @@ pub fn open(bytes: &[u8], expected: &Expected) -> Result<(TypedModel, Facts)> {
         "the manifest names the output {:?}, the graph has {outputs:?}",
         expected.output
     );
-    let mut ops = BTreeMap::new();
+    let mut facts = Facts {
+        opset: opset(&proto),
+        ops: BTreeMap::new(),
+        output_shape: Vec::new(),
+        macs: 0,
+        parameters: 0,
+        integers: Integers::default(),
+    };
     for node in &graph.node {
-        *ops.entry(node.op_type.clone()).or_insert(0) += 1;
+        *facts.ops.entry(node.op_type.clone()).or_insert(0) += 1;
     }
+    if facts.quantized() {
+        match in_integers(&proto, expected, &mut facts) {
+            Ok(Some(opened)) => return Ok((opened, facts)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("runs without integer kernels: {}", brief(&error)),
+        }
+        facts.integers = Integers::default();
+    }
+    let model = by_tract(&proto, &[], expected, &mut facts)?;
+    Ok((Opened::Mixed(model), facts))
+}
+
+fn opset(proto: &pb::ModelProto) -> i64 {
     let opset = proto
         .opset_import
         .iter()
         .filter(|i| i.domain.is_empty() || i.domain == "ai.onnx");
-    let opset = opset.map(|i| i.version).max().unwrap_or(0);
+    opset.map(|i| i.version).max().unwrap_or(0)
+}
 
+/// The graph with its quantized parts as regions; `None` when there are none.
+fn in_integers(proto: &pb::ModelProto, expected: &Expected, facts: &mut Facts) -> Result<Option<Opened>> {
+    let shape = [1, 3, expected.size, expected.size];
+    let lowered = int8::lower(proto, expected.input, &shape, expected.output)?;
+    let regions = &lowered.partition.regions;
+    if regions.is_empty() {
+        return Ok(None);
+    }
+    let plans: Vec<Arc<Plan>> = regions
+        .iter()
+        .map(|region| Plan::new(region, Isa::best()).map(Arc::new))
+        .collect::<Result<_>>()?;
+    let left = lowered.partition.left.iter().map(|left| {
+        let node = &lowered.graph.nodes[left.position];
+        let name = node.output().map(|value| lowered.graph.names[value].clone());
+        Left {
+            op: node.op.clone(),
+            name: name.unwrap_or_default(),
+            reason: left.reason.clone(),
+        }
+    });
+    facts.integers = Integers {
+        macs: plans.iter().map(|plan| plan.macs).sum(),
+        regions: plans.len(),
+        nodes: lowered.nodes_in_regions(),
+        left: left.collect(),
+    };
+    if let (Some(_), [plan]) = (lowered.whole(), &plans[..]) {
+        facts.output_shape = plan.outputs()[0].shape.clone();
+        (facts.macs, facts.parameters) = (plan.macs, plan.parameters);
+        return Ok(Some(Opened::Whole(plan.clone())));
+    }
+    let rewritten = int8::rewrite::rewrite(proto, &lowered, &plans)?;
+    by_tract(&rewritten, &plans, expected, facts).map(|model| Some(Opened::Mixed(model)))
+}
+
+/// A graph as tract runs it; `plans` are those of its regions.
+fn by_tract(
+    proto: &pb::ModelProto,
+    plans: &[Arc<Plan>],
+    expected: &Expected,
+    facts: &mut Facts,
+) -> Result<TypedModel> {
+    let mut onnx = tract_onnx::onnx();
+    int8::region::register(&mut onnx);
+    let graph = proto.graph.as_ref().context("there is no graph")?;
     let fact = InferenceFact::from(f32::fact([1, 3, expected.size, expected.size]));
     let model = onnx
-        .model_for_proto_model(&proto)
+        .model_for_proto_model(proto)
+        .and_then(|mut m| {
+            int8::region::attach(&mut m, plans)?;
+            Ok(m)
+        })
         .and_then(|m| m.with_outputs_by_name([expected.output]))
         .and_then(|m| m.with_input_fact(0, fact))
         .and_then(|m| m.into_typed())
@@ -94,7 +198,6 @@ pub fn open(bytes: &[u8], expected: &Expected) -> Result<(TypedModel, Facts)> {
             m.into_decluttered()
         })
         .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))?;
-    drop(proto);
     let output = model.output_fact(0)?;
     ensure!(
         output.datum_type == f32::datum_type(),
@@ -109,17 +212,12 @@ pub fn open(bytes: &[u8], expected: &Expected) -> Result<(TypedModel, Facts)> {
             output.shape
         );
     };
-    let facts = Facts {
-        opset,
-        ops,
-        output_shape,
-        macs: macs(&model)?,
-        parameters: parameters(&model),
-    };
-    let model = model
+    facts.output_shape = output_shape;
+    facts.macs = macs(&model)? + plans.iter().map(|plan| plan.macs).sum::<u64>();
+    facts.parameters = parameters(&model) + plans.iter().map(|plan| plan.parameters).sum::<u64>();
+    model
         .into_optimized()
-        .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))?;
-    Ok((model, facts))
+        .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))
 }
 
 /// Does the graph give what the manifest's labels need?

@@ -7,6 +7,7 @@
 //! | [`sandbox`] | first contact with a file from outside, in a child process |
 //! | [`graph`] | reads and checks the ONNX graph, counts its work |
 //! | [`engine`] | runs it: u8 RGB in, scores or probabilities out |
+//! | [`int8`] | what is quantized, lowered to integer kernels |
 //! | `rounding` | quantizes as ONNX says, where tract does not |
 //! | [`regions`] | probabilities to defect regions in mm² and mm |
 //! | [`inspector`] | frame to [`inspection::Inspection`]: classify, segment when needed |
@@ -16,6 +17,7 @@ pub mod engine;
 pub mod graph;
 pub mod inspection;
 pub mod inspector;
+pub mod int8;
 pub mod manifest;
 pub mod regions;
 mod rounding;

@@ -7,7 +7,8 @@
 //! gets the bytes over its standard input, so that what was checked is what
 //! will be run. Models that are compiled in skip all this.
 
-use super::graph::{self, Expected, Facts};
+use super::graph::{self, Expected, Facts, Opened};
+use super::int8::plan::State;
 use super::manifest::ModelInfo;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
@@ -254,14 +255,19 @@ fn child_work(args: &[OsString]) -> Result<Facts> {
         input,
         output,
     };
-    let (model, facts) = graph::open(&bytes, &expected)?;
+    let (opened, facts) = graph::open(&bytes, &expected)?;
     let zero = Tensor::zero::<f32>(&[1, 3, expected.size, expected.size])?;
-    let outputs = TypedSimplePlan::new(model)?.run(tvec!(zero.into_tvalue()))?;
-    ensure!(
-        outputs[0].shape() == facts.output_shape,
-        "the output has shape {:?}",
-        outputs[0].shape()
-    );
+    match opened {
+        Opened::Whole(plan) => State::new(plan).run(&[zero.try_as_plain_ram()?.as_slice::<f32>()?]),
+        Opened::Mixed(model) => {
+            let outputs = TypedSimplePlan::new(model)?.run(tvec!(zero.into_tvalue()))?;
+            ensure!(
+                outputs[0].shape() == facts.output_shape,
+                "the output has shape {:?}",
+                outputs[0].shape()
+            );
+        }
+    }
     Ok(facts)
 }
 

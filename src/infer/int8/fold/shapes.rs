@@ -1,0 +1,598 @@
+//! The shapes of what nodes give, and the geometry of windows.
+
+use super::super::onnx::{Node, Tensor, VALUES_MAX, volume};
+use super::Known;
+use anyhow::{Context, Result, bail, ensure};
+
+/// `perm` of a transposition; without one, the dimensions in reverse.
+pub fn permutation(perm: Option<&[i64]>, rank: usize) -> Result<Vec<usize>> {
+    let Some(perm) = perm else {
+        return Ok((0..rank).rev().collect());
+    };
+    let list: Vec<usize> = perm
+        .iter()
+        .map(|&p| usize::try_from(if p < 0 { p + rank as i64 } else { p }).ok())
+        .collect::<Option<_>>()
+        .context("a transposition of negative dimensions")?;
+    let mut sorted = list.clone();
+    sorted.sort_unstable();
+    ensure!(
+        sorted == (0..rank).collect::<Vec<_>>(),
+        "{perm:?} is no order of {rank} dimensions"
+    );
+    Ok(list)
+}
+
+/// A dimension that counts from the end when it is negative.
+pub fn axis(axis: i64, rank: usize) -> Result<usize> {
+    let at = if axis < 0 { axis + rank as i64 } else { axis };
+    ensure!((0..rank as i64).contains(&at), "dimension {axis} of {rank}");
+    Ok(at as usize)
+}
+
+/// The shape of a node's first output, where the node is one whose shapes are understood.
+pub fn shape(node: &Node, known: &Known, opset: i64) -> Result<Option<Vec<usize>>> {
+    let Some(input) = known.shape(0) else {
+        return Ok(None);
+    };
+    let shape = match node.op.as_str() {
+        "QLinearConcat" => return concat_shape(node, (2..).step_by(3), known),
+        "Concat" => return concat_shape(node, 0.., known),
+        "QLinearAdd" | "QLinearMul" => return broadcast(input, known.shape(3)),
+        "Add" | "Sub" | "Mul" | "Div" | "Min" | "Max" | "Pow" => return broadcast(input, known.shape(1)),
+        "Conv" | "ConvInteger" => conv(node, input, known.shape(1))?,
+        "QLinearConv" => conv(node, input, known.shape(3))?,
+        "ConvTranspose" => transposed_conv(node, input, known.shape(1))?,
+        "MaxPool" | "AveragePool" | "QLinearAveragePool" => Some(pool(node, input)?),
+        "GlobalAveragePool" | "GlobalMaxPool" | "QLinearGlobalAveragePool" => {
+            ensure!(input.len() > 2, "a pool over {input:?}");
+            let mut shape = input.to_vec();
+            shape[2..].fill(1);
+            Some(shape)
+        }
+        "ReduceMean" | "QLinearReduceMean" | "ReduceMax" | "ReduceSum" => reduced(node, input, known)?,
+        "Gemm" | "QGemm" => {
+            let b = known.shape(if node.op == "Gemm" { 1 } else { 3 });
+            gemm(node, input, b)?
+        }
+        "MatMul" => product(input, known.shape(1))?,
+        "QLinearMatMul" => product(input, known.shape(3))?,
+        "Reshape" => reshape(node, input, known.whole(1))?,
+        "Flatten" => {
+            let at = node.int("axis", 1);
+            let at = if at == input.len() as i64 {
+                input.len()
+            } else {
+                axis(at, input.len())?
+            };
+            Some(vec![input[..at].iter().product(), input[at..].iter().product()])
+        }
+        "Squeeze" => squeeze(input, listed(node, known, opset)?)?,
+        "Unsqueeze" => unsqueeze(input, listed(node, known, opset)?)?,
+        "Transpose" => {
+            let perm = permutation(node.ints("perm"), input.len())?;
+            Some(perm.iter().map(|&p| input[p]).collect())
+        }
+        "Resize" | "Upsample" => resize(node, input, known)?,
+        "Pad" => pad(node, input, known)?,
+        "Slice" => slices(node, input, known)?.map(|slices| {
+            let mut shape = input.to_vec();
+            for s in slices {
+                shape[s.axis] = s.length;
+            }
+            shape
+        }),
+        // One in, one out of the same shape.
+        "QuantizeLinear"
+        | "DequantizeLinear"
+        | "Relu"
+        | "Clip"
+        | "Sigmoid"
+        | "HardSigmoid"
+        | "HardSwish"
+        | "Tanh"
+        | "LeakyRelu"
+        | "PRelu"
+        | "Elu"
+        | "Selu"
+        | "Exp"
+        | "Log"
+        | "Sqrt"
+        | "Neg"
+        | "Abs"
+        | "Erf"
+        | "Softplus"
+        | "Softsign"
+        | "Softmax"
+        | "LogSoftmax"
+        | "QLinearSoftmax"
+        | "Identity"
+        | "Dropout"
+        | "Cast"
+        | "QLinearSigmoid"
+        | "QLinearLeakyRelu"
+        | "BatchNormalization"
+        | "InstanceNormalization"
+        | "LayerNormalization"
+        | "Gelu"
+        | "Mish"
+        | "Round"
+        | "Floor"
+        | "Ceil"
+        | "Not"
+        | "Reciprocal"
+        | "CumSum"
+        | "LRN"
+        | "LpNormalization"
+        | "MeanVarianceNormalization"
+        | "Swish"
+        | "Celu"
+        | "ThresholdedRelu"
+        | "Sin"
+        | "Cos"
+        | "Hardmax"
+        | "Shrink"
+        | "Sign" => Some(input.to_vec()),
+        _ => None,
+    };
+    if let Some(shape) = &shape {
+        volume(shape)?;
+    }
+    Ok(shape)
+}
+
+fn concat_shape(
+    node: &Node,
+    inputs: impl Iterator<Item = usize>,
+    known: &Known,
+) -> Result<Option<Vec<usize>>> {
+    let mut all: Option<Vec<usize>> = None;
+    for at in inputs.take_while(|&at| at < node.inputs.len()) {
+        let Some(shape) = known.shape(at) else {
+            return Ok(None);
+        };
+        match &mut all {
+            None => all = Some(shape.to_vec()),
+            Some(all) => {
+                let axis = axis(node.int("axis", 1), all.len())?;
+                ensure!(
+                    shape.len() == all.len(),
+                    "shapes of other ranks cannot be put together"
+                );
+                for i in 0..all.len() {
+                    ensure!(
+                        i == axis || all[i] == shape[i],
+                        "{all:?} and {shape:?} cannot be put together"
+                    );
+                }
+                all[axis] = all[axis].checked_add(shape[axis]).context("too large")?;
+            }
+        }
+    }
+    if let Some(all) = &all {
+        volume(all)?;
+    }
+    Ok(all)
+}
+
+fn broadcast(a: &[usize], b: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
+    let Some(b) = b else { return Ok(None) };
+    let rank = a.len().max(b.len());
+    let at = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
+    let shape: Vec<usize> = (0..rank)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (a, b) if a == b => Ok(a),
+            (1, n) | (n, 1) => Ok(n),
+            _ => bail!("{a:?} and {b:?} do not fit each other"),
+        })
+        .collect::<Result<_>>()?;
+    volume(&shape)?;
+    Ok(Some(shape))
+}
+
+/// Kernel, stride, dilation, padding of a node over two dimensions: all that windows need.
+pub struct Windows {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// Above, left, below, right.
+    pub pads: [isize; 4],
+    pub output: [usize; 2],
+}
+
+/// Larger ones are no network, and their sums could overflow.
+const REACH_MAX: i64 = 1 << 15;
+
+fn two(node: &Node, name: &str) -> Result<[usize; 2]> {
+    match node.ints(name) {
+        None | Some([]) => Ok([1, 1]),
+        Some(&[a, b]) if (1..=REACH_MAX).contains(&a) && (1..=REACH_MAX).contains(&b) => {
+            Ok([a as usize, b as usize])
+        }
+        Some(other) => bail!("{name} {other:?}: two numbers are covered"),
+    }
+}
+
+/// The windows of a convolution or pool over an input of height and width `size`.
+pub fn windows(node: &Node, kernel: [usize; 2], size: [usize; 2]) -> Result<Windows> {
+    let (stride, dilation) = (two(node, "strides")?, two(node, "dilations")?);
+    ensure!(
+        kernel.iter().all(|&k| k >= 1 && k as i64 <= REACH_MAX),
+        "a kernel of {kernel:?}"
+    );
+    let reach: [usize; 2] = std::array::from_fn(|i| dilation[i] * (kernel[i] - 1) + 1);
+    let mut pads = match node.ints("pads") {
+        None | Some([]) => [0; 4],
+        Some(&[t, l, b, r]) if [t, l, b, r].iter().all(|p| (-REACH_MAX..=REACH_MAX).contains(p)) => {
+            [t as isize, l as isize, b as isize, r as isize]
+        }
+        Some(other) => bail!("pads {other:?}: four numbers are covered"),
+    };
+    let mut output = [0; 2];
+    let auto = node.text("auto_pad", "NOTSET");
+    for i in 0..2 {
+        match auto.as_str() {
+            "SAME_UPPER" | "SAME_LOWER" => {
+                output[i] = size[i].div_ceil(stride[i]);
+                let wanted = (output[i].max(1) - 1) * stride[i] + reach[i];
+                let total = wanted.saturating_sub(size[i]) as isize;
+                let (less, more) = (total / 2, total - total / 2);
+                let first = if auto == "SAME_UPPER" { less } else { more };
+                (pads[i], pads[i + 2]) = (first, total - first);
+            }
+            "VALID" => (pads[i], pads[i + 2]) = (0, 0),
+            _ => {}
+        }
+        let room = size[i] as isize + pads[i] + pads[i + 2] - reach[i] as isize;
+        ensure!(room >= 0, "a window of {reach:?} does not fit into {size:?}");
+        let room = room as usize;
+        output[i] = room / stride[i] + 1;
+        if node.int("ceil_mode", 0) != 0 {
+            let more = room.div_ceil(stride[i]) + 1;
+            // A window that starts in the padding behind the input does not count.
+            if ((more - 1) * stride[i]) as isize - pads[i] < size[i] as isize {
+                output[i] = more;
+            }
+        }
+    }
+    Ok(Windows {
+        kernel,
+        stride,
+        dilation,
+        pads,
+        output,
+    })
+}
+
+fn plane(input: &[usize]) -> Result<[usize; 2]> {
+    match input {
+        &[_, _, h, w] => Ok([h, w]),
+        _ => bail!("{input:?}: only pictures (rank 4) are covered"),
+    }
+}
+
+fn conv(node: &Node, input: &[usize], weights: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
+    let Some(&[outputs, _, kh, kw]) = weights else {
+        return Ok(None);
+    };
+    let windows = windows(node, [kh, kw], plane(input)?)?;
+    Ok(Some(vec![
+        input[0],
+        outputs,
+        windows.output[0],
+        windows.output[1],
+    ]))
+}
+
+/// Geometry of a transposed convolution: stride, dilation, padding above and left, output size.
+pub fn transposed_windows(node: &Node, kernel: [usize; 2], size: [usize; 2]) -> Result<Windows> {
+    let (stride, dilation) = (two(node, "strides")?, two(node, "dilations")?);
+    ensure!(
+        kernel.iter().all(|&k| k >= 1 && k as i64 <= REACH_MAX),
+        "a kernel of {kernel:?}"
+    );
+    ensure!(
+        matches!(node.text("auto_pad", "NOTSET").as_str(), "NOTSET" | "VALID") && !node.has("output_shape"),
+        "only explicit padding is covered"
+    );
+    let pads = match node.ints("pads") {
+        None | Some([]) => [0; 4],
+        Some(&[t, l, b, r]) if [t, l, b, r].iter().all(|p| (0..=REACH_MAX).contains(p)) => {
+            [t as isize, l as isize, b as isize, r as isize]
+        }
+        Some(other) => bail!("pads {other:?}"),
+    };
+    let more = match node.ints("output_padding") {
+        None | Some([]) => [0, 0],
+        Some(&[a, b]) if (0..=REACH_MAX).contains(&a) && (0..=REACH_MAX).contains(&b) => {
+            [a as isize, b as isize]
+        }
+        Some(other) => bail!("output_padding {other:?}"),
+    };
+    let mut output = [0; 2];
+    for i in 0..2 {
+        ensure!(
+            size[i] > 0 && size[i] as i64 <= REACH_MAX,
+            "a picture of {size:?}"
+        );
+        let reach = dilation[i] * (kernel[i] - 1) + 1;
+        let length = (stride[i] * (size[i] - 1) + reach) as isize + more[i] - pads[i] - pads[i + 2];
+        ensure!(length > 0, "the output would be empty");
+        output[i] = length as usize;
+    }
+    Ok(Windows {
+        kernel,
+        stride,
+        dilation,
+        pads,
+        output,
+    })
+}
+
+fn transposed_conv(node: &Node, input: &[usize], weights: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
+    let Some(&[_, outputs, kh, kw]) = weights else {
+        return Ok(None);
+    };
+    let groups = usize::try_from(node.int("group", 1)).context("groups")?;
+    let windows = transposed_windows(node, [kh, kw], plane(input)?)?;
+    let outputs = outputs.checked_mul(groups).context("groups")?;
+    Ok(Some(vec![
+        input[0],
+        outputs,
+        windows.output[0],
+        windows.output[1],
+    ]))
+}
+
+/// Height, width of a picture, by where its channels are.
+pub fn pool_windows(node: &Node, size: [usize; 2]) -> Result<Windows> {
+    ensure!(node.has("kernel_shape"), "a pool without a kernel");
+    windows(node, two(node, "kernel_shape")?, size)
+}
+
+fn pool(node: &Node, input: &[usize]) -> Result<Vec<usize>> {
+    let windows = pool_windows(node, plane(input)?)?;
+    Ok(vec![input[0], input[1], windows.output[0], windows.output[1]])
+}
+
+/// Dimensions that a node names, as an attribute or (newer opsets) as an input.
+fn listed(node: &Node, known: &Known, _opset: i64) -> Result<Option<Vec<i64>>> {
+    if let Some(axes) = node.ints("axes") {
+        return Ok(Some(axes.to_vec()));
+    }
+    match node.input(1) {
+        None => Ok(None),
+        Some(_) => known
+            .whole(1)
+            .map(Some)
+            .context("its dimensions are not constant"),
+    }
+}
+
+/// The dimensions over which a reduction goes, sorted.
+pub fn reduced_axes(node: &Node, rank: usize, known: &Known) -> Result<Vec<usize>> {
+    let Some(axes) = listed(node, known, 18)? else {
+        return Ok((0..rank).collect());
+    };
+    let mut axes: Vec<usize> = axes.into_iter().map(|a| axis(a, rank)).collect::<Result<_>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    Ok(axes)
+}
+
+fn reduced(node: &Node, input: &[usize], known: &Known) -> Result<Option<Vec<usize>>> {
+    let axes = reduced_axes(node, input.len(), known)?;
+    let keep = node.int("keepdims", 1) != 0;
+    let dims = input
+        .iter()
+        .enumerate()
+        .filter_map(|(i, &d)| match (axes.contains(&i), keep) {
+            (false, _) => Some(d),
+            (true, true) => Some(1),
+            (true, false) => None,
+        });
+    Ok(Some(dims.collect()))
+}
+
+fn gemm(node: &Node, a: &[usize], b: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
+    let (&[rows, k], Some(&[x, y])) = (a, b) else {
+        return Ok(None);
+    };
+    ensure!(node.int("transA", 0) == 0, "transA is not covered");
+    let (inner, outputs) = if node.int("transB", 0) == 0 {
+        (x, y)
+    } else {
+        (y, x)
+    };
+    ensure!(inner == k, "a product of {a:?} and {b:?}");
+    Ok(Some(vec![rows, outputs]))
+}
+
+fn product(a: &[usize], b: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
+    let Some(&[inner, outputs]) = b else {
+        return Ok(None);
+    };
+    let Some((&k, rows)) = a.split_last() else {
+        return Ok(None);
+    };
+    ensure!(inner == k, "a product of {a:?} and {b:?}");
+    Ok(Some(rows.iter().copied().chain([outputs]).collect()))
+}
+
+fn reshape(node: &Node, input: &[usize], wanted: Option<Vec<i64>>) -> Result<Option<Vec<usize>>> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let mut shape = Vec::with_capacity(wanted.len());
+    let mut open = None;
+    for (i, &d) in wanted.iter().enumerate() {
+        shape.push(match d {
+            -1 => {
+                ensure!(open.replace(i).is_none(), "two open dimensions");
+                1
+            }
+            0 if node.int("allowzero", 0) == 0 => *input.get(i).context("a dimension too many")?,
+            d => usize::try_from(d).context("a negative dimension")?,
+        });
+    }
+    let (have, want) = (volume(input)?, volume(&shape)?);
+    if let Some(open) = open {
+        ensure!(
+            want > 0 && have % want == 0,
+            "{input:?} does not fit into {wanted:?}"
+        );
+        shape[open] = have / want;
+    }
+    ensure!(volume(&shape)? == have, "{input:?} does not fit into {wanted:?}");
+    Ok(Some(shape))
+}
+
+fn squeeze(input: &[usize], axes: Option<Vec<i64>>) -> Result<Option<Vec<usize>>> {
+    let axes: Vec<usize> = match axes {
+        Some(axes) => axes
+            .into_iter()
+            .map(|a| axis(a, input.len()))
+            .collect::<Result<_>>()?,
+        None => (0..input.len()).filter(|&i| input[i] == 1).collect(),
+    };
+    ensure!(
+        axes.iter().all(|&a| input[a] == 1),
+        "a dimension that is not 1 is squeezed"
+    );
+    let rest = (0..input.len()).filter(|i| !axes.contains(i)).map(|i| input[i]);
+    Ok(Some(rest.collect()))
+}
+
+fn unsqueeze(input: &[usize], axes: Option<Vec<i64>>) -> Result<Option<Vec<usize>>> {
+    let Some(axes) = axes else { return Ok(None) };
+    let rank = input.len() + axes.len();
+    let mut at: Vec<usize> = axes.into_iter().map(|a| axis(a, rank)).collect::<Result<_>>()?;
+    at.sort_unstable();
+    let mut shape = input.to_vec();
+    for a in at {
+        ensure!(a <= shape.len(), "dimension {a}");
+        shape.insert(a, 1);
+    }
+    Ok(Some(shape))
+}
+
+/// Scale of each dimension, and the size it leads to.
+pub fn resize_scales(node: &Node, input: &[usize], known: &Known) -> Result<Option<Vec<(f32, usize)>>> {
+    ensure!(!node.has("axes"), "`axes` of Resize is not covered");
+    let (scales, sizes) = match node.inputs.len() {
+        2 => (1, usize::MAX),
+        _ => (2, 3),
+    };
+    let floats = known
+        .constant(scales)
+        .and_then(Tensor::floats)
+        .filter(|s| !s.is_empty());
+    if let Some(scales) = floats {
+        ensure!(
+            scales.len() == input.len(),
+            "{} scales for {input:?}",
+            scales.len()
+        );
+        let sized = scales.iter().zip(input).map(|(&scale, &length)| {
+            let size = f64::from(length as f32 * scale).floor();
+            ensure!(size >= 1.0 && size <= VALUES_MAX as f64, "a scale of {scale}");
+            Ok((scale, size as usize))
+        });
+        return sized.collect::<Result<Vec<_>>>().map(Some);
+    }
+    if let Some(sizes) = known.whole(sizes) {
+        ensure!(sizes.len() == input.len(), "{} sizes for {input:?}", sizes.len());
+        let policy = node.text("keep_aspect_ratio_policy", "stretch");
+        ensure!(policy == "stretch", "the policy {policy:?} is not covered");
+        let sized = sizes.iter().zip(input).map(|(&size, &length)| {
+            ensure!(
+                size >= 1 && size <= VALUES_MAX as i64 && length > 0,
+                "a size of {size}"
+            );
+            Ok((size as f32 / length as f32, size as usize))
+        });
+        return sized.collect::<Result<Vec<_>>>().map(Some);
+    }
+    Ok(None)
+}
+
+fn resize(node: &Node, input: &[usize], known: &Known) -> Result<Option<Vec<usize>>> {
+    let sized = resize_scales(node, input, known)?;
+    Ok(sized.map(|sized| sized.into_iter().map(|(_, size)| size).collect()))
+}
+
+/// Padding before and behind each dimension.
+pub fn pads(node: &Node, rank: usize, known: &Known) -> Result<Option<Vec<(i64, i64)>>> {
+    let list = match node.ints("pads") {
+        Some(pads) => pads.to_vec(),
+        None => match known.whole(1) {
+            Some(pads) => pads,
+            None => return Ok(None),
+        },
+    };
+    ensure!(node.input(3).is_none(), "`axes` of Pad is not covered");
+    ensure!(
+        list.len() == 2 * rank,
+        "{} pads for {rank} dimensions",
+        list.len()
+    );
+    ensure!(
+        list.iter().all(|p| (-REACH_MAX..=REACH_MAX).contains(p)),
+        "pads {list:?}"
+    );
+    Ok(Some((0..rank).map(|i| (list[i], list[i + rank])).collect()))
+}
+
+fn pad(node: &Node, input: &[usize], known: &Known) -> Result<Option<Vec<usize>>> {
+    let Some(pads) = pads(node, input.len(), known)? else {
+        return Ok(None);
+    };
+    let padded = input.iter().zip(pads).map(|(&length, (before, after))| {
+        let length = length as i64 + before + after;
+        ensure!(length > 0, "nothing would be left");
+        Ok(length as usize)
+    });
+    padded.collect::<Result<Vec<_>>>().map(Some)
+}
+
+/// One dimension of a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    pub axis: usize,
+    pub start: usize,
+    pub step: usize,
+    pub length: usize,
+}
+
+pub fn slices(node: &Node, input: &[usize], known: &Known) -> Result<Option<Vec<Slice>>> {
+    let list = |name: &str, at: usize| match node.ints(name) {
+        Some(ints) => Some(ints.to_vec()),
+        None => known.whole(at),
+    };
+    let (Some(starts), Some(ends)) = (list("starts", 1), list("ends", 2)) else {
+        return Ok(None);
+    };
+    ensure!(
+        node.input(3).is_none() || known.constant(3).is_some(),
+        "dimensions that are not constant"
+    );
+    let axes = list("axes", 3).unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = list("steps", 4).unwrap_or_else(|| vec![1; starts.len()]);
+    ensure!(
+        starts.len() == ends.len() && starts.len() == axes.len() && starts.len() == steps.len(),
+        "a slice with lists of several lengths"
+    );
+    let mut slices = Vec::with_capacity(starts.len());
+    for i in 0..starts.len() {
+        let axis = axis(axes[i], input.len())?;
+        let length = input[axis] as i64;
+        let at = |v: i64| if v < 0 { v.saturating_add(length) } else { v }.clamp(0, length);
+        let (start, end) = (at(starts[i]), at(ends[i]));
+        ensure!(steps[i] >= 1 && start < end, "a slice of nothing, or backwards");
+        slices.push(Slice {
+            axis,
+            start: start as usize,
+            step: usize::try_from(steps[i]).context("step")?.min(VALUES_MAX),
+            length: ((end - start) as u64).div_ceil(steps[i] as u64) as usize,
+        });
+    }
+    Ok(Some(slices))
+}

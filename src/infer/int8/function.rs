@@ -1,0 +1,351 @@
+//! Functions of one number: what stands between an operator on integers and its quantizer, and what a table of
+//! 256 entries is made of.
+
+use crate::kernels::finish::{Finish, WIDE};
+use std::sync::Arc;
+
+/// A step of a tensor of bytes: `(byte - zero) × scale`. Signed tensors are carried as bytes with 128 added, to
+/// value and zero point alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quant {
+    pub scale: f32,
+    pub zero: u8,
+}
+
+impl Quant {
+    pub fn value(&self, byte: u8) -> f32 {
+        (i32::from(byte) - i32::from(self.zero)) as f32 * self.scale
+    }
+
+    /// As `QuantizeLinear` says: divided, rounded to even, clamped.
+    pub fn byte(&self, value: f32) -> u8 {
+        Finish::plain(self.zero).byte(value / self.scale)
+    }
+
+    /// One that covers these values, 0 included.
+    pub fn covering(values: impl IntoIterator<Item = f32>) -> Quant {
+        let (low, high) = values
+            .into_iter()
+            .fold((0.0f32, 0.0f32), |(low, high), v| (low.min(v), high.max(v)));
+        let scale = ((high - low) / 255.0).max(f32::MIN_POSITIVE * 1e6);
+        Quant {
+            scale,
+            zero: (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8,
+        }
+    }
+}
+
+/// An expression in one variable, as ONNX nodes in f32 would reckon it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Function {
+    Variable,
+    Constant(f32),
+    Unary(Unary, Arc<Function>),
+    Binary(Pair, Arc<Function>, Arc<Function>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unary {
+    /// Between the two.
+    Clip(f32, f32),
+    Sigmoid,
+    Tanh,
+    /// max(0, min(1, alpha × x + beta))
+    HardSigmoid(f32, f32),
+    /// x × max(0, min(1, x / 6 + 0.5))
+    HardSwish,
+    Leaky(f32),
+    Elu(f32),
+    Exp,
+    Sqrt,
+    Negate,
+    Absolute,
+    Erf,
+    Softplus,
+    /// To bytes and back.
+    Requantize(Quant),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pair {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Minimum,
+    Maximum,
+}
+
+/// Nested deeper than this is no network, and would overflow the stack.
+const DEPTH_MAX: usize = 64;
+
+impl Function {
+    pub fn then(self, unary: Unary) -> Function {
+        Function::Unary(unary, Arc::new(self))
+    }
+
+    pub fn pair(pair: Pair, a: Function, b: Function) -> Function {
+        Function::Binary(pair, Arc::new(a), Arc::new(b))
+    }
+
+    pub fn is_variable(&self) -> bool {
+        *self == Function::Variable
+    }
+
+    pub fn too_deep(&self) -> bool {
+        fn depth(f: &Function, at: usize) -> bool {
+            at > DEPTH_MAX
+                || match f {
+                    Function::Variable | Function::Constant(_) => false,
+                    Function::Unary(_, f) => depth(f, at + 1),
+                    Function::Binary(_, a, b) => depth(a, at + 1) || depth(b, at + 1),
+                }
+        }
+        depth(self, 0)
+    }
+
+    pub fn at(&self, x: f32) -> f32 {
+        match self {
+            Function::Variable => x,
+            Function::Constant(value) => *value,
+            Function::Unary(unary, f) => unary.at(f.at(x)),
+            Function::Binary(pair, a, b) => pair.at(a.at(x), b.at(x)),
+        }
+    }
+
+    /// `self` of `inner`.
+    pub fn of(&self, inner: &Function) -> Function {
+        match self {
+            Function::Variable => inner.clone(),
+            Function::Constant(value) => Function::Constant(*value),
+            Function::Unary(unary, f) => f.of(inner).then(*unary),
+            Function::Binary(pair, a, b) => Function::pair(*pair, a.of(inner), b.of(inner)),
+        }
+    }
+
+    /// The limits, if all it does is to cut off (ReLU, ReLU6, Clip).
+    pub fn limits(&self) -> Option<(f32, f32)> {
+        match self {
+            Function::Variable => Some((f32::NEG_INFINITY, f32::INFINITY)),
+            Function::Unary(Unary::Clip(low, high), f) if low <= high => {
+                let (l, h) = f.limits()?;
+                Some((l.max(*low).min(*high), h.min(*high).max(*low)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The byte of the function of each byte: what `DQ → function → Q` gives.
+    pub fn table(&self, from: Quant, to: Quant) -> Arc<[u8]> {
+        (0..=255u8)
+            .map(|byte| to.byte(self.at(from.value(byte))))
+            .collect()
+    }
+
+    /// The end of an integer operator whose result goes through this function before it is
+    /// quantized: the step to reckon in, and what to do with it.
+    pub fn finish(&self, to: Quant) -> (f32, Finish) {
+        if let Some((low, high)) = self.limits() {
+            let finish = Finish {
+                low: to.byte(low).into(),
+                high: to.byte(high).into(),
+                ..Finish::plain(to.zero)
+            };
+            return (to.scale, finish);
+        }
+        let (low, high) = self.lively(to);
+        // With 0 in it, so that the zero point is one of its entries.
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        let step = ((high - low) / (WIDE - 1) as f32).max(f32::MIN_POSITIVE * 1e6);
+        let zero = (-low / step).round_ties_even() as i32;
+        let table = (0..WIDE as i32).map(|i| to.byte(self.at((i - zero) as f32 * step)));
+        let finish = Finish {
+            zero,
+            low: 0,
+            high: WIDE as i32 - 1,
+            table: Some(table.collect()),
+        };
+        (step, finish)
+    }
+
+    /// The part of the axis outside of which the byte does not change any more.
+    fn lively(&self, to: Quant) -> (f32, f32) {
+        // From far to near, in steps fine enough for any activation: each is a 64th of an octave.
+        let ladder = || (-640..=1280).rev().map(|k| (k as f32 / 64.0).exp2());
+        let end = |sign: f32| {
+            let far = to.byte(self.at(sign * 2f32.powi(20)));
+            let mut last = sign * 2f32.powi(20);
+            for x in ladder().map(|x| sign * x).chain([0.0]) {
+                if to.byte(self.at(x)) != far {
+                    break;
+                }
+                last = x;
+            }
+            last
+        };
+        let (low, high) = (end(-1.0), end(1.0));
+        if low < high {
+            (low, high)
+        } else {
+            (high - 1.0, low + 1.0)
+        }
+    }
+}
+
+impl Unary {
+    pub fn at(self, x: f32) -> f32 {
+        let wide = f64::from(x);
+        match self {
+            Unary::Clip(low, high) => x.max(low).min(high),
+            // In f64, so that the last bit of a machine's functions does not reach the f32 result.
+            Unary::Sigmoid => (1.0 / (1.0 + (-wide).exp())) as f32,
+            Unary::Tanh => wide.tanh() as f32,
+            Unary::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),
+            Unary::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            Unary::Leaky(slope) => {
+                if x < 0.0 {
+                    slope * x
+                } else {
+                    x
+                }
+            }
+            Unary::Elu(alpha) => {
+                if x < 0.0 {
+                    (f64::from(alpha) * wide.exp_m1()) as f32
+                } else {
+                    x
+                }
+            }
+            Unary::Exp => wide.exp() as f32,
+            Unary::Sqrt => x.sqrt(),
+            Unary::Negate => -x,
+            Unary::Absolute => x.abs(),
+            Unary::Erf => erf(wide) as f32,
+            Unary::Softplus => (wide.max(0.0) + (-wide.abs()).exp().ln_1p()) as f32,
+            Unary::Requantize(quant) => quant.value(quant.byte(x)),
+        }
+    }
+}
+
+impl Pair {
+    pub fn at(self, a: f32, b: f32) -> f32 {
+        match self {
+            Pair::Add => a + b,
+            Pair::Subtract => a - b,
+            Pair::Multiply => a * b,
+            Pair::Divide => a / b,
+            Pair::Minimum => a.min(b),
+            Pair::Maximum => a.max(b),
+        }
+    }
+}
+
+/// By its series near 0 and its continued fraction far away; good to 1e-12.
+fn erf(x: f64) -> f64 {
+    let a = x.abs();
+    let value = if a < 2.5 {
+        let (mut term, mut sum) = (a, a);
+        for n in 1..80 {
+            term *= -a * a / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else {
+        let fraction = (1..60).rev().fold(a, |f, n| a + f64::from(n) / 2.0 / f);
+        1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())
+    };
+    value.copysign(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const Q: Quant = Quant {
+        scale: 0.05,
+        zero: 10,
+    };
+
+    #[test]
+    fn chains_of_clips_are_limits_and_nothing_else_is() {
+        let relu6 = Function::Variable.then(Unary::Clip(0.0, 6.0));
+        assert_eq!(relu6.limits(), Some((0.0, 6.0)));
+        let both = relu6.clone().then(Unary::Clip(1.0, f32::INFINITY));
+        assert_eq!(both.limits(), Some((1.0, 6.0)));
+        assert_eq!(Function::Variable.then(Unary::Sigmoid).limits(), None);
+        let (step, finish) = relu6.finish(Q);
+        assert_eq!((step, finish.low, finish.high), (0.05, 10, 130));
+    }
+
+    /// x × sigmoid(x), as two nodes.
+    fn silu() -> Function {
+        Function::pair(
+            Pair::Multiply,
+            Function::Variable,
+            Function::Variable.then(Unary::Sigmoid),
+        )
+    }
+
+    #[test]
+    fn a_wide_table_is_within_one_step_everywhere() {
+        let functions = [
+            silu(),
+            Function::Variable.then(Unary::Sigmoid),
+            Function::Variable.then(Unary::Tanh),
+            Function::Variable.then(Unary::HardSwish),
+            Function::Variable.then(Unary::HardSigmoid(0.2, 0.5)),
+            Function::Variable.then(Unary::Leaky(0.1)),
+            Function::Variable.then(Unary::Clip(0.0, 6.0)).then(Unary::Exp),
+        ];
+        for (f, to) in functions.iter().flat_map(|f| {
+            [
+                Q,
+                Quant {
+                    scale: 1.0 / 256.0,
+                    zero: 0,
+                },
+                Quant {
+                    scale: 0.01,
+                    zero: 128,
+                },
+            ]
+            .map(|q| (f, q))
+        }) {
+            let (step, finish) = f.finish(to);
+            finish.check();
+            for k in -40_000..40_000 {
+                let x = k as f32 * 0.001;
+                let (got, wanted) = (finish.byte(x / step), to.byte(f.at(x)));
+                assert!(got.abs_diff(wanted) <= 1, "{f:?} {to:?} at {x}: {got} {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_is_what_three_nodes_would_give() {
+        let from = Quant {
+            scale: 0.1,
+            zero: 128,
+        };
+        let table = silu().table(from, Q);
+        let x: f32 = 17.0 * 0.1;
+        let wanted = (x / (1.0 + (-x).exp()) / 0.05).round() as u8 + 10;
+        assert_eq!(table[145], wanted);
+    }
+
+    #[test]
+    fn erf_is_the_textbooks() {
+        for (x, wanted) in [
+            (0.0, 0.0),
+            (0.5, 0.520_499_877_8),
+            (1.0, 0.842_700_792_9),
+            (2.0, 0.995_322_265_0),
+            (3.0, 0.999_977_909_5),
+        ] {
+            assert!(
+                (erf(x) - wanted).abs() < 1e-9 && (erf(-x) + wanted).abs() < 1e-9,
+                "{x}"
+            );
+        }
+    }
+}

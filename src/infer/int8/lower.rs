@@ -1,0 +1,564 @@
+//! From an ONNX graph to operators on bytes.
+//!
+//! One walk over the nodes gives every value a [`Symbol`]. Nothing in f32 is turned into an operator until a quantizer
+//! asks for its bytes: what stands between `DequantizeLinear` and `QuantizeLinear` is collected as a base (an operator
+//! with its inputs), a [`Function`] of its result, and views that only change a shape. The quantizer then lowers the
+//! whole of it into one operator. What cannot be lowered keeps its place in the graph, with the reason.
+
+mod conv;
+mod coordinates;
+mod floats;
+mod order;
+mod pairs;
+mod qlinear;
+mod quantizers;
+mod spatial;
+
+use super::fold::{self, Known};
+use super::function::{Function, Pair, Quant, Unary};
+use super::ir::{Id, Kind, Op, OpKind, Order, Program, Value};
+use super::onnx::{Data, Graph, Node, Tensor};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Why something is left to tract.
+pub type Reason = String;
+
+/// What is known of a value of the ONNX graph.
+#[derive(Clone, Debug)]
+pub enum Symbol {
+    /// Made by a node that is left to tract, or the graph's input.
+    Opaque,
+    /// A constant is in [`Lowering::constants`]; this one went through `DequantizeLinear`.
+    Weights(Rc<Weights>),
+    Bytes(Id),
+    Float(Float),
+}
+
+/// Integers of the file with their steps.
+#[derive(Debug)]
+pub struct Weights {
+    pub tensor: Rc<Tensor>,
+    /// One, or one by index of dimension `axis`.
+    pub scale: Vec<f32>,
+    pub zero: Vec<i64>,
+    pub axis: usize,
+}
+
+impl Weights {
+    /// What `DequantizeLinear` makes of them.
+    pub fn values(&self) -> Vec<f32> {
+        let shape = &self.tensor.shape;
+        let inner: usize = shape.get(self.axis + 1..).unwrap_or_default().iter().product();
+        let ints = self.tensor.whole().unwrap_or_default();
+        let value = |(i, int): (usize, i64)| {
+            let at = if self.scale.len() == 1 {
+                0
+            } else {
+                i / inner.max(1) % self.scale.len()
+            };
+            (int - self.zero[at]) as f32 * self.scale[at]
+        };
+        ints.into_iter().enumerate().map(value).collect()
+    }
+}
+
+/// A value in f32 that nobody has reckoned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Float {
+    pub base: Base,
+    pub function: Function,
+    /// Nodes that change the shape, applied after the base, in this order.
+    pub views: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Bytes, dequantized.
+    Bytes(Id),
+    /// Output of a node, by its position in the graph.
+    Node(usize, usize),
+}
+
+/// What the result of an operator becomes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    Bytes { quant: Quant, signed: bool },
+    Float,
+}
+
+impl Target {
+    fn kind(self) -> Kind {
+        match self {
+            Target::Bytes { quant, signed } => Kind::Bytes { quant, signed },
+            Target::Float => Kind::Floats,
+        }
+    }
+
+    fn bytes(self) -> Result<Quant, Reason> {
+        match self {
+            Target::Bytes { quant, .. } => Ok(quant),
+            Target::Float => Err("its result is not quantized".to_owned()),
+        }
+    }
+}
+
+pub struct Lowering<'g> {
+    pub graph: &'g Graph,
+    pub program: Program,
+    pub symbols: Vec<Symbol>,
+    pub shapes: Vec<Option<Vec<usize>>>,
+    pub constants: Vec<Option<Rc<Tensor>>>,
+    /// Why nodes (by position in the graph) could not be lowered.
+    pub reasons: HashMap<usize, Reason>,
+    /// Bytes that were asked for without a quantizer, by value.
+    asked: HashMap<usize, Id>,
+    /// Values that are reckoned in f32 here.
+    floats: HashMap<usize, Id>,
+    /// The node that operators are being made for.
+    current: usize,
+}
+
+impl<'g> Lowering<'g> {
+    /// `input` is the shape of the graph's input.
+    pub fn run(graph: &'g Graph, input: &[usize]) -> Lowering<'g> {
+        let count = graph.names.len();
+        let mut this = Lowering {
+            graph,
+            program: Program::default(),
+            symbols: vec![Symbol::Opaque; count],
+            shapes: vec![None; count],
+            constants: vec![None; count],
+            reasons: HashMap::new(),
+            asked: HashMap::new(),
+            floats: HashMap::new(),
+            current: 0,
+        };
+        for (&value, tensor) in &graph.constants {
+            this.set_constant(value, tensor.clone());
+        }
+        this.shapes[graph.input] = Some(input.to_vec());
+        for position in 0..graph.nodes.len() {
+            this.current = position;
+            this.node(position);
+        }
+        this
+    }
+
+    fn set_constant(&mut self, value: usize, tensor: Rc<Tensor>) {
+        self.shapes[value] = Some(tensor.shape.clone());
+        self.constants[value] = Some(tensor);
+    }
+
+    pub fn known<'a>(&'a self, node: &Node) -> Known<'a> {
+        let at = |value: &Option<usize>| *value;
+        Known {
+            constants: node
+                .inputs
+                .iter()
+                .map(|v| at(v).and_then(|v| self.constants[v].clone()))
+                .collect(),
+            shapes: node
+                .inputs
+                .iter()
+                .map(|v| at(v).and_then(|v| self.shapes[v].as_deref()))
+                .collect(),
+        }
+    }
+
+    fn node(&mut self, position: usize) {
+        let graph = self.graph;
+        let node = &graph.nodes[position];
+        let Some(output) = node.output() else { return };
+        if !node.is_known_domain() {
+            self.leave(position, format!("the domain {:?} is not covered", node.domain));
+            return;
+        }
+        if let Some(tensor) = fold::constant(node, &self.known(node)) {
+            self.set_constant(output, Rc::new(tensor));
+            return;
+        }
+        match fold::shape(node, &self.known(node), graph.opset) {
+            Ok(Some(shape)) if shape.contains(&0) => {
+                self.leave(position, "its output would be empty".to_owned());
+                return;
+            }
+            Ok(Some(shape)) => self.shapes[output] = Some(shape),
+            // What the file states is believed where nothing else is known; tract looks again.
+            Ok(None) => self.shapes[output] = graph.stated.get(&output).cloned(),
+            Err(error) => {
+                self.leave(position, format!("{error:#}"));
+                return;
+            }
+        }
+        match self.symbol(position, node) {
+            Ok(Some(Symbol::Bytes(id)))
+                if self.shapes[output].as_ref() != Some(&self.program.values[id].shape) =>
+            {
+                self.leave(position, "its shape is not understood".to_owned());
+            }
+            Ok(Some(symbol)) => self.symbols[output] = symbol,
+            Ok(None) => {}
+            Err(reason) => self.leave(position, reason),
+        }
+    }
+
+    fn leave(&mut self, position: usize, reason: Reason) {
+        self.reasons.entry(position).or_insert(reason);
+    }
+
+    /// The symbol of a node's first output; `None` when all is set already.
+    fn symbol(&mut self, position: usize, node: &Node) -> Result<Option<Symbol>, Reason> {
+        let op = node.op.as_str();
+        if op.starts_with("QLinear") || op == "QGemm" {
+            return self.qlinear(node).map(|id| Some(Symbol::Bytes(id)));
+        }
+        match op {
+            "DequantizeLinear" => return self.dequantize(node),
+            "QuantizeLinear" => return self.quantize(node),
+            "Identity" | "Dropout" => return Ok(node.input(0).map(|v| self.symbols[v].clone())),
+            _ => {}
+        }
+        if is_view(op) {
+            return self.view_symbol(position, node);
+        }
+        if let Some(unary) = self.unary(node)? {
+            return Ok(match node.input(0).map(|v| self.symbols[v].clone()) {
+                Some(Symbol::Float(float)) => {
+                    let function = Function::Variable.then(unary).of(&float.function);
+                    Some(Symbol::Float(simple(Float { function, ..float })?))
+                }
+                _ => None,
+            });
+        }
+        if let Some(pair) = pair(op)
+            && let Some(symbol) = self.pair_symbol(pair, node)?
+        {
+            return Ok(Some(symbol));
+        }
+        self.base_symbol(position, node)
+    }
+
+    /// An operator on several values: nothing is done until somebody wants its bytes.
+    fn base_symbol(&mut self, position: usize, node: &Node) -> Result<Option<Symbol>, Reason> {
+        let op = node.op.as_str();
+        let covered = matches!(op, "Add" | "Sub" | "Mul")
+            || matches!(op, "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "Softmax")
+            || spatial::is_covered(op);
+        if !covered {
+            return Err(format!("{op} is not covered"));
+        }
+        let first = node.input(0).map(|v| self.symbols[v].clone());
+        let of_bytes = matches!(first, Some(Symbol::Bytes(_)));
+        let outputs: Vec<(usize, usize)> = node
+            .outputs
+            .iter()
+            .enumerate()
+            .filter_map(|(i, value)| Some((i, (*value)?)))
+            .collect();
+        if op == "Split" {
+            for (i, shape) in spatial::split_shapes(node, &self.known(node))?
+                .into_iter()
+                .enumerate()
+            {
+                if let Some(&(_, value)) = outputs.iter().find(|(at, _)| *at == i) {
+                    self.shapes[value] = Some(shape);
+                }
+            }
+        }
+        for &(i, value) in &outputs {
+            self.symbols[value] = if of_bytes {
+                // Bytes in, bytes of the same step out.
+                let id = self.keep_step(position, i)?;
+                Symbol::Bytes(id)
+            } else {
+                Symbol::Float(Float {
+                    base: Base::Node(position, i),
+                    function: Function::Variable,
+                    views: Vec::new(),
+                })
+            };
+        }
+        Ok(None)
+    }
+
+    /// Lowers a node that moves bytes and keeps their step.
+    fn keep_step(&mut self, position: usize, output: usize) -> Result<Id, Reason> {
+        let node = &self.graph.nodes[position];
+        if !spatial::keeps_steps(&node.op) {
+            return Err(format!("{} of bytes is not covered", node.op));
+        }
+        if node.op == "Resize" && node.text("mode", "nearest") != "nearest" {
+            return Err("a resize that is not nearest needs a quantizer of its own".to_owned());
+        }
+        let first = node.input(0).ok_or("an input is missing")?;
+        let id = self.bytes_of(first)?;
+        let Kind::Bytes { quant, signed } = self.program.values[id].kind else {
+            return Err("its input is not quantized".to_owned());
+        };
+        self.lower_base(
+            position,
+            output,
+            &Function::Variable,
+            Target::Bytes { quant, signed },
+        )
+    }
+
+    /// The bytes of a value, or the reason why there are none.
+    pub fn bytes_of(&mut self, value: usize) -> Result<Id, Reason> {
+        match self.symbols[value].clone() {
+            Symbol::Bytes(id) => Ok(id),
+            Symbol::Opaque | Symbol::Weights(_) => Err(match &self.constants[value] {
+                Some(_) => "an input is a constant".to_owned(),
+                None => "an input is not quantized".to_owned(),
+            }),
+            Symbol::Float(float) => {
+                if let Some(&id) = self.asked.get(&value) {
+                    return Ok(id);
+                }
+                let id = self.unquantized(&float)?;
+                self.asked.insert(value, id);
+                Ok(id)
+            }
+        }
+    }
+
+    /// Bytes of a float that no quantizer stands behind: exact where steps are kept, else on a step of our own.
+    fn unquantized(&mut self, float: &Float) -> Result<Id, Reason> {
+        let base = match float.base {
+            Base::Bytes(id) => id,
+            Base::Node(position, output) => {
+                let op = &self.graph.nodes[position].op;
+                if !spatial::keeps_steps(op) {
+                    return Err(format!("the {op} before it has no quantizer"));
+                }
+                self.keep_step(position, output)?
+            }
+        };
+        let Kind::Bytes { quant, signed } = self.program.values[base].kind else {
+            return Err("an input is not quantized".to_owned());
+        };
+        let values: Vec<f32> = (0..=255).map(|b| float.function.at(quant.value(b))).collect();
+        let exact = |v: &f32| {
+            let steps = v / quant.scale + f32::from(quant.zero);
+            (steps - steps.round()).abs() < 1e-3 && (-0.001..=255.001).contains(&steps)
+        };
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err("a function before it is not finite".to_owned());
+        }
+        let quant = if values.iter().all(exact) {
+            quant
+        } else {
+            Quant::covering(values)
+        };
+        let id = self.table(base, &float.function, Target::Bytes { quant, signed })?;
+        self.views(id, &float.views)
+    }
+
+    /// Lowers a float as its quantizer wants it.
+    pub fn lower(&mut self, float: &Float, target: Target) -> Result<Id, Reason> {
+        let id = match float.base {
+            Base::Bytes(id) => self.table(id, &float.function, target)?,
+            Base::Node(position, output) => self.lower_base(position, output, &float.function, target)?,
+        };
+        self.views(id, &float.views)
+    }
+
+    fn lower_base(
+        &mut self,
+        position: usize,
+        output: usize,
+        function: &Function,
+        target: Target,
+    ) -> Result<Id, Reason> {
+        let node = &self.graph.nodes[position];
+        let before = std::mem::replace(&mut self.current, position);
+        let id = match node.op.as_str() {
+            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => self.conv(node, function, target, None),
+            "Add" | "Sub" | "Mul" => self.pair(node, function, target),
+            "Softmax" => self.softmax(node, function, target),
+            _ => self.spatial(node, output, function, target),
+        };
+        self.current = before;
+        if let Err(reason) = &id {
+            self.leave(position, reason.clone());
+        }
+        id
+    }
+
+    /// A function of bytes.
+    pub fn table(&mut self, id: Id, function: &Function, target: Target) -> Result<Id, Reason> {
+        let value = self.program.values[id].clone();
+        let from = value.quant().ok_or("an input is not quantized")?;
+        let Target::Bytes { quant, .. } = target else {
+            let kind = OpKind::Dequantize {
+                input: id,
+                function: function.clone(),
+            };
+            return Ok(self.push(kind, value.shape, value.order, target));
+        };
+        if function.is_variable() && from == quant {
+            return Ok(self.alias(id, value.shape, value.order, target.kind()));
+        }
+        let [h, w, _] = value.dims();
+        let kind = OpKind::Gather {
+            input: id,
+            rows: (0..h as u32).collect(),
+            columns: (0..w as u32).collect(),
+            channel: 0,
+            fill: 0,
+            table: Some(function.table(from, quant)),
+        };
+        Ok(self.push(kind, value.shape, value.order, target))
+    }
+
+    /// A new operator and the value it gives.
+    pub fn push(&mut self, kind: OpKind, shape: Vec<usize>, order: Order, target: Target) -> Id {
+        self.program.values.push(Value {
+            shape,
+            order,
+            kind: target.kind(),
+            alias: None,
+        });
+        let output = self.program.values.len() - 1;
+        self.program.ops.push(Op {
+            kind,
+            output,
+            node: self.current,
+        });
+        output
+    }
+
+    /// The same bytes under another description.
+    pub fn alias(&mut self, id: Id, shape: Vec<usize>, order: Order, kind: Kind) -> Id {
+        let value = &self.program.values[id];
+        if value.shape == shape && value.order == order && value.kind == kind {
+            return id;
+        }
+        self.program.values.push(Value {
+            shape,
+            order,
+            kind,
+            alias: Some(id),
+        });
+        self.program.values.len() - 1
+    }
+
+    /// The shape of a node's output.
+    pub fn shape_of(&self, node: &Node, output: usize) -> Result<Vec<usize>, Reason> {
+        let value = node.outputs.get(output).copied().flatten();
+        let shape = value.and_then(|v| self.shapes[v].clone());
+        shape.ok_or_else(|| "its shape is not known".to_owned())
+    }
+
+    /// A number that stands alone.
+    fn single(&self, value: usize) -> Option<f32> {
+        if let Symbol::Weights(weights) = &self.symbols[value] {
+            let ints = weights.tensor.whole()?;
+            let &[int] = &ints[..] else { return None };
+            return Some((int - weights.zero.first()?) as f32 * weights.scale.first()?);
+        }
+        self.constants[value].as_ref()?.single()
+    }
+
+    /// The function of an operator with one input.
+    fn unary(&self, node: &Node) -> Result<Option<Unary>, Reason> {
+        let single = |at: usize, default: f32| match node.input(at) {
+            None => Ok(default),
+            Some(value) => self.single(value).ok_or("a limit is not constant".to_owned()),
+        };
+        Ok(Some(match node.op.as_str() {
+            "Relu" => Unary::Clip(0.0, f32::INFINITY),
+            "Clip" if node.has("min") || node.has("max") || node.inputs.len() == 1 => Unary::Clip(
+                node.float("min", f32::NEG_INFINITY),
+                node.float("max", f32::INFINITY),
+            ),
+            "Clip" => Unary::Clip(single(1, f32::NEG_INFINITY)?, single(2, f32::INFINITY)?),
+            "Sigmoid" => Unary::Sigmoid,
+            "Tanh" => Unary::Tanh,
+            "HardSigmoid" => Unary::HardSigmoid(node.float("alpha", 0.2), node.float("beta", 0.5)),
+            "HardSwish" => Unary::HardSwish,
+            "LeakyRelu" => Unary::Leaky(node.float("alpha", 0.01)),
+            "PRelu" => Unary::Leaky(single(1, 0.0)?),
+            "Elu" => Unary::Elu(node.float("alpha", 1.0)),
+            "Exp" => Unary::Exp,
+            "Sqrt" => Unary::Sqrt,
+            "Neg" => Unary::Negate,
+            "Abs" => Unary::Absolute,
+            "Erf" => Unary::Erf,
+            "Softplus" => Unary::Softplus,
+            _ => return Ok(None),
+        }))
+    }
+
+    /// A sum or product that is still a function of one value: with a constant, or of the same base.
+    fn pair_symbol(&mut self, pair: Pair, node: &Node) -> Result<Option<Symbol>, Reason> {
+        let (Some(a), Some(b), true) = (node.input(0), node.input(1), node.inputs.len() == 2) else {
+            return Err("two inputs are covered".to_owned());
+        };
+        let same_shape = |this: &Self, value: usize| {
+            this.shapes[value].is_some()
+                && node
+                    .output()
+                    .is_some_and(|o| this.shapes[o] == this.shapes[value])
+        };
+        let (sa, sb) = (self.symbols[a].clone(), self.symbols[b].clone());
+        let float = match (sa, sb, self.single(a), self.single(b)) {
+            (Symbol::Float(x), _, _, Some(c)) if same_shape(self, a) => Float {
+                function: Function::pair(pair, x.function, Function::Constant(c)),
+                ..x
+            },
+            (_, Symbol::Float(y), Some(c), _) if same_shape(self, b) => Float {
+                function: Function::pair(pair, Function::Constant(c), y.function),
+                ..y
+            },
+            (Symbol::Float(x), Symbol::Float(y), _, _) if x.base == y.base && x.views == y.views => Float {
+                function: Function::pair(pair, x.function, y.function),
+                ..x
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(Symbol::Float(simple(float)?)))
+    }
+}
+
+/// A ratio of steps that f32 can hold.
+fn finite(ratio: f32) -> Result<f32, Reason> {
+    if ratio.is_finite() {
+        Ok(ratio)
+    } else {
+        Err("its steps are too far apart".to_owned())
+    }
+}
+
+fn simple(float: Float) -> Result<Float, Reason> {
+    if float.function.too_deep() {
+        return Err("too many functions in a row".to_owned());
+    }
+    Ok(float)
+}
+
+fn pair(op: &str) -> Option<Pair> {
+    Some(match op {
+        "Add" => Pair::Add,
+        "Sub" => Pair::Subtract,
+        "Mul" => Pair::Multiply,
+        "Div" => Pair::Divide,
+        "Min" => Pair::Minimum,
+        "Max" => Pair::Maximum,
+        _ => return None,
+    })
+}
+
+pub fn is_view(op: &str) -> bool {
+    matches!(op, "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose")
+}
+
+/// Bytes of a constant tensor, signed ones with 128 added; `None` for other types.
+pub fn carried(tensor: &Tensor) -> Option<(Vec<u8>, bool)> {
+    match &tensor.data {
+        Data::U8(v) => Some((v.clone(), false)),
+        Data::I8(v) => Some((v.iter().map(|&v| (v as u8) ^ 0x80).collect(), true)),
+        _ => None,
+    }
+}

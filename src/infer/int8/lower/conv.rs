@@ -1,0 +1,545 @@
+//! Convolutions, transposed ones, and matrix products: whatever sums products of bytes and weights.
+
+use super::super::fold::{self, Windows};
+use super::super::function::{Function, Quant};
+use super::super::ir::{Added, Conv, Id, OpKind, Order, Part, Pool};
+use super::super::onnx::Node;
+use super::{Lowering, Reason, Symbol, Target, Weights, finite};
+
+/// Weights in the order that the kernels want, whatever operator they come from.
+pub struct Kernel {
+    /// Output channel, ky, kx, input channel of the group.
+    pub weights: Vec<i32>,
+    pub outputs: usize,
+    /// Of one group.
+    pub inputs: usize,
+    pub size: [usize; 2],
+    /// By output channel.
+    pub scale: Vec<f32>,
+    pub zero: Vec<i32>,
+}
+
+/// What is added to each sum.
+pub enum Bias {
+    None,
+    /// In steps of input × weight.
+    Steps(Vec<i32>),
+    Values(Vec<f32>),
+}
+
+/// Everything about one convolution but its numbers.
+pub struct Geometry {
+    pub windows: Windows,
+    pub groups: usize,
+    pub transposed: bool,
+}
+
+impl Lowering<'_> {
+    /// `Conv`, `ConvTranspose`, `Gemm`, `MatMul` between quantizers. `added` is a residual whose sum is not
+    /// quantized in between.
+    pub fn conv(
+        &mut self,
+        node: &Node,
+        function: &Function,
+        target: Target,
+        added: Option<Id>,
+    ) -> Result<Id, Reason> {
+        let weights = node.input(1).map(|v| self.symbols[v].clone());
+        let Some(Symbol::Weights(weights)) = weights else {
+            return match target {
+                Target::Float => self.float_conv(node, function),
+                Target::Bytes { .. } => Err("its weights are not quantized".to_owned()),
+            };
+        };
+        let input = self.bytes_of(node.input(0).ok_or("it has no input")?)?;
+        let bias = self.float_bias(node.input(2), &weights, input)?;
+        self.convolve(node, input, &weights, bias, function, target, added)
+    }
+
+    /// The bias of an operator between quantizers.
+    fn float_bias(&self, value: Option<usize>, weights: &Weights, input: Id) -> Result<Bias, Reason> {
+        let Some(value) = value else { return Ok(Bias::None) };
+        if let Symbol::Weights(bias) = &self.symbols[value] {
+            let ints = bias.tensor.whole().unwrap_or_default();
+            let zero = |i: usize| bias.zero[if bias.zero.len() == 1 { 0 } else { i }];
+            let scale = |i: usize| bias.scale[if bias.scale.len() == 1 { 0 } else { i }];
+            if bias.scale.len() != 1 && bias.scale.len() != ints.len() {
+                return Err("its bias has other scales than channels".to_owned());
+            }
+            let step = self.program.values[input]
+                .quant()
+                .ok_or("its input is not quantized")?
+                .scale;
+            let own = |i: usize| step * weights.scale[if weights.scale.len() == 1 { 0 } else { i }];
+            let own_scales = weights.scale.len() == 1 || weights.scale.len() == ints.len();
+            let same = |i: usize| (scale(i) / own(i) - 1.0).abs() < 1e-3 && zero(i) == 0;
+            if own_scales && (0..ints.len()).all(same) {
+                let steps = ints
+                    .iter()
+                    .map(|&v| i32::try_from(v).map_err(|_| "its bias is too large".to_owned()));
+                return Ok(Bias::Steps(steps.collect::<Result<_, _>>()?));
+            }
+            let values = ints
+                .iter()
+                .enumerate()
+                .map(|(i, v)| (v - zero(i)) as f32 * scale(i));
+            return Ok(Bias::Values(values.collect()));
+        }
+        let constant = self.constants[value].as_ref().and_then(|t| t.floats());
+        constant
+            .map(|values| Bias::Values(values.to_vec()))
+            .ok_or_else(|| "its bias is not constant".to_owned())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub fn convolve(
+        &mut self,
+        node: &Node,
+        input: Id,
+        weights: &Weights,
+        bias: Bias,
+        function: &Function,
+        target: Target,
+        added: Option<Id>,
+    ) -> Result<Id, Reason> {
+        if node.op.ends_with("Gemm") || node.op.ends_with("MatMul") {
+            return self.product(node, input, weights, bias, function, target, added);
+        }
+        if node.int("channels_last", 0) != 0 {
+            return Err("channels_last is not covered".to_owned());
+        }
+        let input = self.channels_last(input)?;
+        let [height, width, channels] = self.program.values[input].dims();
+        let groups = node.int("group", 1);
+        let groups = usize::try_from(groups)
+            .ok()
+            .filter(|g| *g > 0 && channels.is_multiple_of(*g));
+        let groups = groups.ok_or("its groups do not divide its channels")?;
+        let transposed = node.op == "ConvTranspose";
+        let kernel = picture_kernel(weights, groups, transposed)?;
+        if kernel.inputs * groups != channels {
+            return Err(format!(
+                "its weights take {} channels, its input has {channels}",
+                kernel.inputs * groups
+            ));
+        }
+        let windows = if transposed {
+            fold::transposed_windows(node, kernel.size, [height, width])
+        } else {
+            fold::windows(node, kernel.size, [height, width])
+        };
+        let windows = windows.map_err(|e| e.to_string())?;
+        let shape = vec![1, kernel.outputs, windows.output[0], windows.output[1]];
+        if self.shape_of(node, 0)? != shape {
+            return Err("its output has another shape than its windows give".to_owned());
+        }
+        let geometry = Geometry {
+            windows,
+            groups,
+            transposed,
+        };
+        self.emit(
+            input,
+            kernel,
+            bias,
+            &geometry,
+            function,
+            target,
+            added,
+            shape,
+            Order::ChannelsLast,
+        )
+    }
+
+    /// Rows of the input times a matrix.
+    #[allow(clippy::too_many_arguments)]
+    fn product(
+        &mut self,
+        node: &Node,
+        input: Id,
+        weights: &Weights,
+        bias: Bias,
+        function: &Function,
+        target: Target,
+        added: Option<Id>,
+    ) -> Result<Id, Reason> {
+        let gemm = node.op.ends_with("Gemm");
+        if gemm && (node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0) {
+            return Err("alpha and beta other than 1 are not covered".to_owned());
+        }
+        let input = self.rows(input)?;
+        let shape = self.shape_of(node, 0)?;
+        let kernel = matrix_kernel(weights, gemm && node.int("transB", 0) != 0)?;
+        let own = &self.program.values[input].shape;
+        if own.last() != Some(&kernel.inputs) || shape.last() != Some(&kernel.outputs) {
+            return Err("its matrix does not fit its input".to_owned());
+        }
+        let rows: usize = shape[..shape.len() - 1].iter().product();
+        // As one row of pixels, whatever the dimensions are.
+        let kind = self.program.values[input].kind.clone();
+        let input = self.alias(input, vec![rows, kernel.inputs], Order::Rows, kind);
+        let geometry = Geometry {
+            windows: Windows {
+                kernel: [1, 1],
+                stride: [1, 1],
+                dilation: [1, 1],
+                pads: [0; 4],
+                output: [1, rows],
+            },
+            groups: 1,
+            transposed: false,
+        };
+        let flat = vec![rows, kernel.outputs];
+        let id = self.emit(
+            input,
+            kernel,
+            bias,
+            &geometry,
+            function,
+            target,
+            added,
+            flat,
+            Order::Rows,
+        )?;
+        let kind = self.program.values[id].kind.clone();
+        Ok(self.alias(id, shape, Order::Rows, kind))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn emit(
+        &mut self,
+        input: Id,
+        kernel: Kernel,
+        bias: Bias,
+        geometry: &Geometry,
+        function: &Function,
+        target: Target,
+        added: Option<Id>,
+        shape: Vec<usize>,
+        order: Order,
+    ) -> Result<Id, Reason> {
+        let quant = self.program.values[input]
+            .quant()
+            .ok_or("its input is not quantized")?;
+        let (mut kernel, zero) = without_zero(kernel);
+        let (step, finish) = match target {
+            Target::Bytes { quant, .. } => function.finish(quant),
+            Target::Float => (1.0, crate::kernels::finish::Finish::plain(0)),
+        };
+        let bias = in_steps(bias, &kernel, quant)?;
+        let bias = fitted_bias(&mut kernel, &zero, bias)?;
+        check_sums(&kernel, &zero, &bias)?;
+        let residual = match added {
+            None => None,
+            Some(value) => Some(Added {
+                value,
+                ratio: finite(
+                    self.program.values[value]
+                        .quant()
+                        .ok_or("it adds what is not quantized")?
+                        .scale
+                        / step,
+                )?,
+                middle: None,
+            }),
+        };
+        let conv = Conv {
+            input,
+            groups: geometry.groups,
+            parts: if geometry.transposed {
+                transposed_parts(&kernel, geometry)
+            } else {
+                vec![part(&kernel, geometry)]
+            },
+            scale: kernel
+                .scale
+                .iter()
+                .map(|w| finite(quant.scale * w / step))
+                .collect::<Result<_, _>>()?,
+            weight_zero: zero,
+            bias,
+            residual,
+            finish,
+            function: (target == Target::Float).then(|| function.clone()),
+        };
+        Ok(self.push(OpKind::Conv(Box::new(conv)), shape, order, target))
+    }
+}
+
+fn per_channel(list: &[f32], outputs: usize) -> Vec<f32> {
+    if list.len() == 1 {
+        vec![list[0]; outputs]
+    } else {
+        list.to_vec()
+    }
+}
+
+fn kernel_of(
+    weights: &Weights,
+    outputs: usize,
+    inputs: usize,
+    size: [usize; 2],
+    at: impl Fn(usize, usize, usize) -> usize,
+) -> Result<Kernel, Reason> {
+    let ints = weights.tensor.whole().ok_or("its weights are not integers")?;
+    let taps = size[0] * size[1];
+    let mut ordered = Vec::with_capacity(ints.len());
+    for output in 0..outputs {
+        for tap in 0..taps {
+            for input in 0..inputs {
+                let int = ints[at(output, input, tap)];
+                ordered.push(i32::try_from(int).map_err(|_| "a weight is too large")?);
+            }
+        }
+    }
+    if ordered.iter().any(|w| !(-128..=255).contains(w)) {
+        return Err("its weights are not bytes".to_owned());
+    }
+    let zero: Option<Vec<i32>> = weights.zero.iter().map(|&z| i32::try_from(z).ok()).collect();
+    let mut zero = zero
+        .filter(|z| z.iter().all(|z| (-128..=255).contains(z)))
+        .ok_or("a zero point is no byte")?;
+    if zero.len() == 1 {
+        zero = vec![zero[0]; outputs];
+    }
+    let scale = per_channel(&weights.scale, outputs);
+    if scale.len() != outputs || zero.len() != outputs {
+        return Err("its scales are not along its output channels".to_owned());
+    }
+    Ok(Kernel {
+        weights: ordered,
+        outputs,
+        inputs,
+        size,
+        scale,
+        zero,
+    })
+}
+
+/// Of a convolution (output, input, y, x) or a transposed one (input, output of the group, y, x).
+fn picture_kernel(weights: &Weights, groups: usize, transposed: bool) -> Result<Kernel, Reason> {
+    let &[a, b, kh, kw] = &weights.tensor.shape[..] else {
+        return Err(format!(
+            "weights of shape {:?} are not covered",
+            weights.tensor.shape
+        ));
+    };
+    let taps = kh * kw;
+    if taps == 0 || a == 0 || b == 0 {
+        return Err("it has no weights".to_owned());
+    }
+    if !transposed {
+        if !a.is_multiple_of(groups) || (weights.scale.len() > 1 && weights.axis != 0) {
+            return Err("its groups or scales do not fit its weights".to_owned());
+        }
+        return kernel_of(weights, a, b, [kh, kw], |o, i, tap| (o * b + i) * taps + tap);
+    }
+    if !a.is_multiple_of(groups) || (weights.scale.len() > 1 && (weights.axis != 1 || groups > 1)) {
+        return Err("its groups or scales do not fit its weights".to_owned());
+    }
+    let inputs = a / groups;
+    kernel_of(weights, b * groups, inputs, [kh, kw], |o, i, tap| {
+        let (group, o) = (o / b, o % b);
+        ((group * inputs + i) * b + o) * taps + tap
+    })
+}
+
+fn matrix_kernel(weights: &Weights, transposed: bool) -> Result<Kernel, Reason> {
+    let &[x, y] = &weights.tensor.shape[..] else {
+        return Err(format!(
+            "weights of shape {:?} are not covered",
+            weights.tensor.shape
+        ));
+    };
+    let (inputs, outputs, axis) = if transposed { (y, x, 0) } else { (x, y, 1) };
+    if weights.scale.len() > 1 && weights.axis != axis {
+        return Err("its scales are not along its columns".to_owned());
+    }
+    kernel_of(weights, outputs, inputs, [1, 1], |o, i, _| {
+        if transposed {
+            o * inputs + i
+        } else {
+            i * outputs + o
+        }
+    })
+}
+
+/// Weights as signed bytes. Where a zero point cannot be taken off without leaving them, it stays.
+fn without_zero(mut kernel: Kernel) -> (Kernel, Vec<i32>) {
+    let depth = kernel.inputs * kernel.size[0] * kernel.size[1];
+    let mut zero = std::mem::take(&mut kernel.zero);
+    for (weights, zero) in kernel.weights.chunks_mut(depth.max(1)).zip(&mut zero) {
+        let free = weights.iter().all(|w| (-128..=127).contains(&(w - *zero)));
+        let unsigned = weights.iter().any(|w| *w > 127);
+        let shift = match (free, unsigned) {
+            (true, _) => *zero,
+            (false, true) => 128,
+            (false, false) => 0,
+        };
+        // A channel of unsigned weights that all are small keeps them.
+        weights.iter_mut().for_each(|w| *w -= shift);
+        *zero -= shift;
+    }
+    if zero.iter().all(|z| *z == 0) {
+        zero.clear();
+    }
+    (kernel, zero)
+}
+
+/// In steps of input × weight, as exact as f64 is.
+fn in_steps(bias: Bias, kernel: &Kernel, input: Quant) -> Result<Vec<f64>, Reason> {
+    let steps: Vec<f64> = match bias {
+        Bias::None => vec![0.0; kernel.outputs],
+        Bias::Steps(steps) => steps.into_iter().map(f64::from).collect(),
+        Bias::Values(values) => {
+            let step = |scale: &f32| f64::from(input.scale) * f64::from(*scale);
+            values
+                .iter()
+                .zip(&kernel.scale)
+                .map(|(&value, scale)| f64::from(value) / step(scale))
+                .collect()
+        }
+    };
+    if steps.len() != kernel.outputs || steps.iter().any(|s| !s.is_finite()) {
+        return Err("its bias does not fit its channels".to_owned());
+    }
+    Ok(steps)
+}
+
+/// A bias of more steps than this comes with weights that hardly matter (a channel that training has switched off).
+const BIAS_MAX: f64 = (1u64 << 29) as f64;
+
+/// The bias as integers. Where it is too large for sums of 32 bits, the step of its channel is doubled until it fits:
+/// the weights lose bits that amount to less than a ten thousandth of the bias.
+fn fitted_bias(kernel: &mut Kernel, zero: &[i32], mut bias: Vec<f64>) -> Result<Vec<i32>, Reason> {
+    let depth = (kernel.inputs * kernel.size[0] * kernel.size[1]).max(1);
+    for (i, bias) in bias.iter_mut().enumerate() {
+        if bias.abs() <= BIAS_MAX {
+            continue;
+        }
+        if zero.get(i).is_some_and(|z| *z != 0) || depth as f64 * 255.0 * 128.0 > BIAS_MAX {
+            return Err("its bias is too large for its steps".to_owned());
+        }
+        let mut doubled = 1.0f64;
+        while bias.abs() > BIAS_MAX {
+            *bias /= 2.0;
+            doubled *= 2.0;
+        }
+        for weight in &mut kernel.weights[i * depth..][..depth] {
+            *weight = (f64::from(*weight) / doubled).round_ties_even() as i32;
+        }
+        kernel.scale[i] *= doubled as f32;
+        if !kernel.scale[i].is_finite() {
+            return Err("its bias is too large for its steps".to_owned());
+        }
+    }
+    Ok(bias.into_iter().map(|b| b.round_ties_even() as i32).collect())
+}
+
+/// No sum may leave 32 bits, whatever the input.
+fn check_sums(kernel: &Kernel, zero: &[i32], bias: &[i32]) -> Result<(), Reason> {
+    let depth = (kernel.inputs * kernel.size[0] * kernel.size[1]).max(1);
+    for (i, weights) in kernel.weights.chunks(depth).enumerate() {
+        let zero = i64::from(zero.get(i).copied().unwrap_or(0));
+        let (plain, own): (i64, i64) = weights.iter().fold((0, 0), |(plain, own), &w| {
+            (plain + i64::from(w).abs(), own + (i64::from(w) - zero).abs())
+        });
+        let room =
+            255 * plain.max(own) + i64::from(bias[i]).abs() + 255 * 255 * depth as i64 * i64::from(zero != 0);
+        if room >= 1 << 31 {
+            return Err("its sums could leave 32 bits".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn bytes(weights: &[i32]) -> Vec<i8> {
+    weights.iter().map(|&w| w as i8).collect()
+}
+
+fn part(kernel: &Kernel, geometry: &Geometry) -> Part {
+    let Windows {
+        kernel: size,
+        stride,
+        dilation,
+        pads,
+        output,
+    } = geometry.windows;
+    Part {
+        window: Pool {
+            kernel: size,
+            stride,
+            dilation,
+            pad: [pads[0], pads[1]],
+        },
+        weights: bytes(&kernel.weights),
+        first: [0, 0],
+        stride: [1, 1],
+        size: output,
+    }
+}
+
+/// The output pixels that share a remainder by the stride see the same weights, and are a convolution of their own
+/// over the input, without zeros in between.
+fn transposed_parts(kernel: &Kernel, geometry: &Geometry) -> Vec<Part> {
+    let windows = &geometry.windows;
+    let mut parts = Vec::new();
+    for py in 0..windows.stride[0].min(windows.output[0]) {
+        for px in 0..windows.stride[1].min(windows.output[1]) {
+            let (ys, xs) = (taps(windows, 0, py), taps(windows, 1, px));
+            let mut weights =
+                Vec::with_capacity(kernel.outputs * ys.list.len() * xs.list.len() * kernel.inputs);
+            for output in 0..kernel.outputs {
+                for &ky in &ys.list {
+                    for &kx in &xs.list {
+                        let at = ((output * kernel.size[0] + ky) * kernel.size[1] + kx) * kernel.inputs;
+                        weights.extend(bytes(&kernel.weights[at..at + kernel.inputs]));
+                    }
+                }
+            }
+            parts.push(Part {
+                window: Pool {
+                    kernel: [ys.list.len(), xs.list.len()],
+                    stride: [1, 1],
+                    dilation: [ys.step, xs.step],
+                    pad: [-ys.first, -xs.first],
+                },
+                weights,
+                first: [py, px],
+                stride: windows.stride,
+                size: [
+                    (windows.output[0] - py).div_ceil(windows.stride[0]),
+                    (windows.output[1] - px).div_ceil(windows.stride[1]),
+                ],
+            });
+        }
+    }
+    parts
+}
+
+struct Taps {
+    /// Of the kernel, in the order of the input they see.
+    list: Vec<usize>,
+    /// Input index of the first, for output index 0 of this part.
+    first: isize,
+    /// From one tap's input to the next one's.
+    step: usize,
+}
+
+/// Output o = i × stride + k × dilation - pad. For o = phase + n × stride, the taps whose remainder fits see input
+/// n + (phase + pad - k × dilation) / stride.
+fn taps(windows: &Windows, axis: usize, phase: usize) -> Taps {
+    let (stride, dilation) = (windows.stride[axis] as isize, windows.dilation[axis] as isize);
+    let offset = |k: usize| phase as isize + windows.pads[axis] - k as isize * dilation;
+    let mut list: Vec<usize> = (0..windows.kernel[axis])
+        .filter(|&k| offset(k).rem_euclid(stride) == 0)
+        .collect();
+    list.reverse();
+    let place = |k: usize| offset(k).div_euclid(stride);
+    let first = list.first().map_or(0, |&k| place(k));
+    let step = match list[..] {
+        [a, b, ..] => (place(b) - place(a)) as usize,
+        _ => 1,
+    };
+    Taps { list, first, step }
+}

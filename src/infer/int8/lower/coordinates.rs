@@ -1,0 +1,94 @@
+//! How `Resize` maps an output index to the input.
+
+use super::super::onnx::Node;
+use super::Reason;
+use crate::kernels::spatial::{TAP_ONE, Tap};
+
+/// Where an output index lies in the input, and which neighbour is nearest.
+pub struct Coordinates {
+    transform: Transform,
+    nearest: String,
+}
+
+#[derive(Clone, Copy)]
+enum Transform {
+    HalfPixel,
+    PytorchHalfPixel,
+    Asymmetric,
+    AlignCorners,
+}
+
+impl Coordinates {
+    pub fn of(node: &Node) -> Result<Coordinates, Reason> {
+        if node.op == "Upsample" {
+            return Ok(Coordinates {
+                transform: Transform::Asymmetric,
+                nearest: "floor".to_owned(),
+            });
+        }
+        let old = node.inputs.len() == 2;
+        let default = if old { "asymmetric" } else { "half_pixel" };
+        let transform = match node.text("coordinate_transformation_mode", default).as_str() {
+            "half_pixel" => Transform::HalfPixel,
+            "pytorch_half_pixel" => Transform::PytorchHalfPixel,
+            "asymmetric" => Transform::Asymmetric,
+            "align_corners" => Transform::AlignCorners,
+            other => return Err(format!("the coordinates {other:?} are not covered")),
+        };
+        let default = if old { "floor" } else { "round_prefer_floor" };
+        Ok(Coordinates {
+            transform,
+            nearest: node.text("nearest_mode", default),
+        })
+    }
+
+    /// In f32, as ONNX Runtime reckons.
+    fn place(&self, at: usize, from: usize, to: usize, scale: f32) -> f32 {
+        let x = at as f32;
+        match self.transform {
+            _ if scale == 1.0 => x,
+            Transform::HalfPixel => (x + 0.5) / scale - 0.5,
+            Transform::PytorchHalfPixel if to == 1 => 0.0,
+            Transform::PytorchHalfPixel => (x + 0.5) / scale - 0.5,
+            Transform::Asymmetric => x / scale,
+            Transform::AlignCorners if to == 1 => 0.0,
+            Transform::AlignCorners => x * (from - 1) as f32 / (to - 1) as f32,
+        }
+    }
+
+    /// The nearest neighbour of each output index.
+    pub fn nearest(&self, from: usize, to: usize, scale: f32) -> Vec<u32> {
+        let index = |at: usize| {
+            let x = self.place(at, from, to, scale);
+            let nearest = match self.nearest.as_str() {
+                "floor" => x.floor(),
+                "ceil" => x.ceil(),
+                "round_prefer_ceil" => (x + 0.5).floor(),
+                _ => (x - 0.5).ceil(),
+            };
+            nearest.clamp(0.0, (from - 1) as f32) as u32
+        };
+        (0..to).map(index).collect()
+    }
+
+    /// Two neighbours, and the share of the second.
+    pub fn between(&self, from: usize, to: usize, scale: f32) -> Vec<(u32, u32, f32)> {
+        let place = |at: usize| {
+            let x = self.place(at, from, to, scale).clamp(0.0, (from - 1) as f32);
+            let first = x.floor();
+            let second = (first as u32 + 1).min(from as u32 - 1);
+            (first as u32, second, x - first)
+        };
+        (0..to).map(place).collect()
+    }
+
+    /// The same for bytes.
+    pub fn linear(&self, from: usize, to: usize, scale: f32) -> Vec<Tap> {
+        let tap = |(first, second, share): (u32, u32, f32)| Tap {
+            first,
+            second,
+            weight: (share * TAP_ONE as f32).round() as i32,
+        };
+        self.between(from, to, scale).into_iter().map(tap).collect()
+    }
+}

@@ -1,0 +1,190 @@
+//! Sums and products of two tensors: residuals, squeeze-and-excite, constants by channel.
+
+use super::super::fold;
+use super::super::function::{Function, Quant};
+use super::super::ir::{Id, Kind, OpKind, Order, PairOp};
+use super::super::onnx::Node;
+use super::{Base, Lowering, Reason, Symbol, Target, finite};
+
+impl Lowering<'_> {
+    pub fn pair(&mut self, node: &Node, function: &Function, target: Target) -> Result<Id, Reason> {
+        let (Some(a), Some(b)) = (node.input(0), node.input(1)) else {
+            return Err("an input is missing".to_owned());
+        };
+        if node.op == "Add"
+            && let Some(id) = self.residual(a, b, function, target)
+        {
+            return Ok(id);
+        }
+        let shape = self.shape_of(node, 0)?;
+        let (a, b) = (self.operand(a, &shape)?, self.operand(b, &shape)?);
+        self.pair_of(&node.op, a, b, &shape, function, target)
+    }
+
+    /// A convolution that is added to without being quantized in between.
+    fn residual(&mut self, a: usize, b: usize, function: &Function, target: Target) -> Option<Id> {
+        for (own, other) in [(a, b), (b, a)] {
+            let Symbol::Float(float) = &self.symbols[own] else {
+                continue;
+            };
+            let Base::Node(position, 0) = float.base else {
+                continue;
+            };
+            let conv = &self.graph.nodes[position];
+            let plain = float.function.is_variable() && float.views.is_empty();
+            if !plain || !matches!(conv.op.as_str(), "Conv" | "Gemm" | "MatMul") || target == Target::Float {
+                continue;
+            }
+            if self.shapes[own].is_none() || self.shapes[own] != self.shapes[other] {
+                continue;
+            }
+            let Ok(added) = self.bytes_of(other) else { continue };
+            let added = match conv.op.as_str() {
+                "Conv" => self.channels_last(added),
+                _ => self.rows(added),
+            };
+            let Ok(added) = added else { continue };
+            if let Ok(id) = self.conv(conv, function, target, Some(added)) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Bytes of one side; a constant becomes bytes of its own.
+    fn operand(&mut self, value: usize, output: &[usize]) -> Result<Id, Reason> {
+        if let Symbol::Weights(weights) = self.symbols[value].clone() {
+            let (ints, shape) = (
+                weights.tensor.whole().unwrap_or_default(),
+                weights.tensor.shape.clone(),
+            );
+            if weights.scale.len() != 1 {
+                return Err("a constant with several scales".to_owned());
+            }
+            let values: Vec<f32> = ints
+                .iter()
+                .map(|i| (i - weights.zero[0]) as f32 * weights.scale[0])
+                .collect();
+            return self.constant(&values, shape, output);
+        }
+        if let Some(tensor) = self.constants[value].clone() {
+            let values = tensor.floats().ok_or("a constant of integers")?;
+            return self.constant(values, tensor.shape.clone(), output);
+        }
+        self.bytes_of(value)
+    }
+
+    /// Rounded to 256 steps of its own range.
+    pub fn constant(&mut self, values: &[f32], shape: Vec<usize>, output: &[usize]) -> Result<Id, Reason> {
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err("a constant is not finite".to_owned());
+        }
+        let quant = Quant::covering(values.iter().copied());
+        let bytes: Vec<u8> = values.iter().map(|&v| quant.byte(v)).collect();
+        let shape = padded(&shape, output.len())?;
+        // In the order of a picture at once, if that is what the other side has.
+        let (order, bytes) = match shape[..] {
+            [1, c, h, w] => {
+                let places = fold::strided(&[h, w, c], &[w, 1, h * w]);
+                (Order::ChannelsLast, places.iter().map(|&p| bytes[p]).collect())
+            }
+            _ => (Order::Rows, bytes),
+        };
+        let target = Target::Bytes { quant, signed: false };
+        Ok(self.push(OpKind::Constant { bytes }, shape, order, target))
+    }
+
+    /// `Add`, `Sub` or `Mul` of bytes.
+    pub fn pair_of(
+        &mut self,
+        op: &str,
+        a: Id,
+        b: Id,
+        shape: &[usize],
+        function: &Function,
+        target: Target,
+    ) -> Result<Id, Reason> {
+        let quant = target.bytes()?;
+        let (step, finish) = function.finish(quant);
+        let order = self.common_order(a, b, shape);
+        let (a, b) = (self.fitted(a, shape, order)?, self.fitted(b, shape, order)?);
+        let scale = |id: Id| {
+            self.program.values[id]
+                .quant()
+                .map(|q| q.scale)
+                .ok_or("it is not quantized")
+        };
+        let (sa, sb) = (scale(a)?, scale(b)?);
+        let op = match op {
+            "Add" => PairOp::Add {
+                a: finite(sa / step)?,
+                b: finite(sb / step)?,
+            },
+            "Sub" => PairOp::Add {
+                a: finite(sa / step)?,
+                b: finite(-sb / step)?,
+            },
+            _ => PairOp::Multiply {
+                ratio: finite(sa * sb / step)?,
+            },
+        };
+        self.check_broadcast(a, b, shape, order)?;
+        Ok(self.push(OpKind::Binary { op, a, b, finish }, shape.to_vec(), order, target))
+    }
+
+    /// The order in which the larger side already is.
+    fn common_order(&self, a: Id, b: Id, shape: &[usize]) -> Order {
+        if !matches!(shape, [1, _, _, _]) {
+            return Order::Rows;
+        }
+        let whole = |id: &&Id| self.program.values[**id].shape == shape;
+        let pick = [a, b].iter().find(whole).map_or(a, |id| *id);
+        self.program.values[pick].order
+    }
+
+    fn fitted(&mut self, id: Id, shape: &[usize], order: Order) -> Result<Id, Reason> {
+        let value = self.program.values[id].clone();
+        let wanted = padded(&value.shape, shape.len())?;
+        let id = if value.shape == wanted {
+            id
+        } else {
+            let id = self.rows(id)?;
+            self.alias(id, wanted, Order::Rows, value.kind)
+        };
+        match order {
+            Order::ChannelsLast => self.channels_last(id),
+            Order::Rows => self.rows(id),
+        }
+    }
+
+    /// The kernels repeat a side along height, width or channels as they are stored.
+    fn check_broadcast(&self, a: Id, b: Id, shape: &[usize], order: Order) -> Result<(), Reason> {
+        let output = super::super::ir::dims(shape, order);
+        for id in [a, b] {
+            let value = &self.program.values[id];
+            let fits = value.dims().iter().zip(output).all(|(&d, o)| d == o || d == 1);
+            // Of other ranks, the leading dimensions are stored as one.
+            let whole = matches!(shape, [1, _, _, _]) || {
+                let lead = |s: &[usize]| s[..s.len().saturating_sub(1)].iter().product::<usize>();
+                lead(&value.shape) == 1 || lead(&value.shape) == lead(shape)
+            };
+            if !fits || !whole {
+                return Err(format!("repeating {:?} to {shape:?} is not covered", value.shape));
+            }
+            if !matches!(value.kind, Kind::Bytes { .. }) {
+                return Err("an input is not quantized".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// With as many leading ones as make up the rank.
+fn padded(shape: &[usize], rank: usize) -> Result<Vec<usize>, Reason> {
+    let missing = rank
+        .checked_sub(shape.len())
+        .ok_or("an input has more dimensions than the output")?;
+    Ok(std::iter::repeat_n(1, missing)
+        .chain(shape.iter().copied())
+        .collect())
+}

@@ -1,0 +1,125 @@
+//! Operators that carry their steps themselves: `QLinearConv` of ONNX, and those of ONNX Runtime.
+
+use super::super::function::{Function, Unary};
+use super::super::ir::{Id, Kind};
+use super::super::onnx::Node;
+use super::conv::Bias;
+use super::{Lowering, Reason, Symbol, Target, Weights, carried};
+
+impl Lowering<'_> {
+    pub fn qlinear(&mut self, node: &Node) -> Result<Id, Reason> {
+        match node.op.as_str() {
+            "QLinearConv" => {
+                let bias = self.bias_steps(node.input(8))?;
+                self.weighted(node, [3, 4, 5], [6, 7], bias)
+            }
+            "QLinearMatMul" => self.weighted(node, [3, 4, 5], [6, 7], Bias::None),
+            "QGemm" => {
+                let bias = self.bias_steps(node.input(6))?;
+                self.weighted(node, [3, 4, 5], [7, 8], bias)
+            }
+            "QLinearAdd" | "QLinearMul" => {
+                let target = self.target(node, 6, 7)?;
+                let (a, b) = (self.taken(node, 0)?, self.taken(node, 3)?);
+                let shape = self.shape_of(node, 0)?;
+                self.pair_of(
+                    &node.op["QLinear".len()..],
+                    a,
+                    b,
+                    &shape,
+                    &Function::Variable,
+                    target,
+                )
+            }
+            "QLinearSigmoid" | "QLinearLeakyRelu" => {
+                let unary = match node.op.as_str() {
+                    "QLinearSigmoid" => Unary::Sigmoid,
+                    _ => Unary::Leaky(node.float("alpha", 0.01)),
+                };
+                let (input, target) = (self.taken(node, 0)?, self.target(node, 3, 4)?);
+                self.table(input, &Function::Variable.then(unary), target)
+            }
+            "QLinearGlobalAveragePool" | "QLinearAveragePool" | "QLinearReduceMean" => {
+                if node.int("channels_last", 0) != 0 {
+                    return Err("channels_last is not covered".to_owned());
+                }
+                let (input, target) = (self.taken(node, 0)?, self.target(node, 3, 4)?);
+                self.pooled(node, input, target)
+            }
+            "QLinearSoftmax" => {
+                let (input, target) = (self.taken(node, 0)?, self.target(node, 3, 4)?);
+                self.softmax_of(node, input, target)
+            }
+            "QLinearConcat" => {
+                let target = self.target(node, 0, 1)?;
+                let mut inputs = Vec::new();
+                for at in (2..node.inputs.len()).step_by(3) {
+                    inputs.push(self.taken(node, at)?);
+                }
+                self.concat(node, inputs, &Function::Variable, target)
+            }
+            other => Err(format!("{other} is not covered")),
+        }
+    }
+
+    fn target(&self, node: &Node, scale: usize, zero: usize) -> Result<Target, Reason> {
+        let stated = self.stated(node, scale, zero)?;
+        Ok(Target::Bytes {
+            quant: stated.quant,
+            signed: stated.signed,
+        })
+    }
+
+    /// Input `at`, whose scale and zero point follow it. The node's word counts, also where the maker's differs.
+    fn taken(&mut self, node: &Node, at: usize) -> Result<Id, Reason> {
+        let value = node.input(at).ok_or("an input is missing")?;
+        let stated = self.stated(node, at + 1, at + 2)?;
+        let kind = Kind::Bytes {
+            quant: stated.quant,
+            signed: stated.signed,
+        };
+        if let Some(tensor) = self.constants[value].clone() {
+            let (bytes, _) = carried(&tensor).ok_or("a constant that is not bytes")?;
+            let values: Vec<f32> = bytes.iter().map(|b| stated.quant.value(*b)).collect();
+            let shape = self.shape_of(node, 0)?;
+            return self.constant(&values, tensor.shape.clone(), &shape);
+        }
+        let Symbol::Bytes(id) = self.symbols[value] else {
+            return Err("an input is not quantized by a node that is covered".to_owned());
+        };
+        let own = &self.program.values[id];
+        let (shape, order) = (own.shape.clone(), own.order);
+        Ok(self.alias(id, shape, order, kind))
+    }
+
+    /// A convolution or product; `weights` and `target` tell which inputs they are.
+    fn weighted(
+        &mut self,
+        node: &Node,
+        [at, scale, zero]: [usize; 3],
+        target: [usize; 2],
+        bias: Bias,
+    ) -> Result<Id, Reason> {
+        let input = self.taken(node, 0)?;
+        let value = node.input(at).ok_or("its weights are missing")?;
+        let tensor = self.constants[value]
+            .clone()
+            .ok_or("its weights are not constant")?;
+        let weights: Weights = self.weights(node, tensor, scale, zero)?;
+        let target = match node.input(target[0]) {
+            Some(_) => self.target(node, target[0], target[1])?,
+            None => return Err("its result is not quantized".to_owned()),
+        };
+        self.convolve(node, input, &weights, bias, &Function::Variable, target, None)
+    }
+
+    fn bias_steps(&self, value: Option<usize>) -> Result<Bias, Reason> {
+        let Some(value) = value else { return Ok(Bias::None) };
+        let ints = self.constants[value].as_ref().and_then(|t| t.whole());
+        let steps = ints.ok_or("its bias is not constant")?;
+        let steps: Option<Vec<i32>> = steps.into_iter().map(|v| i32::try_from(v).ok()).collect();
+        steps
+            .map(Bias::Steps)
+            .ok_or_else(|| "its bias is too large".to_owned())
+    }
+}

@@ -1,0 +1,207 @@
+//! `QuantizeLinear` and `DequantizeLinear`: where f32 and bytes meet.
+
+use super::super::fold;
+use super::super::function::Quant;
+use super::super::ir::{Id, Kind, OpKind, Order};
+use super::super::onnx::{Data, Node, Tensor};
+use super::{Base, Float, Lowering, Reason, Symbol, Target, Weights, carried};
+use crate::kernels::float::Order as FloatOrder;
+use std::rc::Rc;
+
+/// Steps of bytes, as a file states them.
+pub struct Stated {
+    pub quant: Quant,
+    pub signed: bool,
+}
+
+impl Lowering<'_> {
+    /// One scale and zero point, inputs `scale` and `zero` of the node.
+    pub fn stated(&self, node: &Node, scale: usize, zero: usize) -> Result<Stated, Reason> {
+        let constant = |at: usize| node.input(at).and_then(|v| self.constants[v].as_deref());
+        let scale = constant(scale).and_then(Tensor::single);
+        let scale = scale.ok_or("its scale is not one constant number")?;
+        if !(scale.is_finite() && scale > 0.0) {
+            return Err(format!("its scale is {scale}"));
+        }
+        let (zero, signed) = match node.input(zero) {
+            None => (0, node.int("output_dtype", 2) == 3),
+            Some(_) => {
+                let tensor = constant(zero).ok_or("its zero point is not constant")?;
+                match carried(tensor) {
+                    Some((bytes, signed)) if bytes.len() == 1 => (bytes[0], signed),
+                    _ => return Err("its zero point is not one byte".to_owned()),
+                }
+            }
+        };
+        Ok(Stated {
+            quant: Quant { scale, zero },
+            signed,
+        })
+    }
+
+    pub fn quantize(&mut self, node: &Node) -> Result<Option<Symbol>, Reason> {
+        let input = node.input(0).ok_or("it has no input")?;
+        if let Some(tensor) = self.constants[input].clone() {
+            let output = node.output().ok_or("it has no output")?;
+            let quantized = self.quantize_constant(node, &tensor)?;
+            self.constants[output] = Some(Rc::new(quantized));
+            return Ok(None);
+        }
+        let Stated { quant, signed } = self.stated(node, 1, 2)?;
+        let target = Target::Bytes { quant, signed };
+        if let Symbol::Float(float) = self.symbols[input].clone()
+            && let Ok(id) = self.lower(&float, target)
+        {
+            return Ok(Some(Symbol::Bytes(id)));
+        }
+        // f32 that is reckoned here; the graph's own input is quantized as it comes.
+        if matches!(self.symbols[input], Symbol::Float(_))
+            && let Ok(id) = self.requantized(input, target)
+        {
+            return Ok(Some(Symbol::Bytes(id)));
+        }
+        self.quantize_external(input, target)
+            .map(|id| Some(Symbol::Bytes(id)))
+    }
+
+    /// From f32 that tract reckons, or the graph's input.
+    fn quantize_external(&mut self, external: usize, target: Target) -> Result<Id, Reason> {
+        let shape = self.shapes[external]
+            .clone()
+            .ok_or("the shape of its input is not known")?;
+        // Pictures of planes are turned on the way in; everything else keeps its order.
+        let (lies, order) = match shape[..] {
+            [1, _, _, _] => (Order::ChannelsLast, FloatOrder::Planes),
+            _ => (Order::Rows, FloatOrder::Pixels),
+        };
+        Ok(self.push(OpKind::Quantize { external, order }, shape, lies, target))
+    }
+
+    pub fn dequantize(&mut self, node: &Node) -> Result<Option<Symbol>, Reason> {
+        let input = node.input(0).ok_or("it has no input")?;
+        if let Some(tensor) = self.constants[input].clone() {
+            return self
+                .weights(node, tensor, 1, 2)
+                .map(|w| Some(Symbol::Weights(Rc::new(w))));
+        }
+        let Symbol::Bytes(id) = self.symbols[input] else {
+            return Err("its input is not quantized by a node that is covered".to_owned());
+        };
+        let Kind::Bytes { signed, .. } = self.program.values[id].kind else {
+            return Err("its input is not bytes".to_owned());
+        };
+        let mut quant = self.stated(node, 1, 2)?.quant;
+        if signed && node.input(2).is_none() {
+            quant.zero = 128;
+        }
+        let value = &self.program.values[id];
+        let (shape, order) = (value.shape.clone(), value.order);
+        let id = self.alias(id, shape, order, Kind::Bytes { quant, signed });
+        Ok(Some(Symbol::Float(Float {
+            base: Base::Bytes(id),
+            function: super::super::function::Function::Variable,
+            views: Vec::new(),
+        })))
+    }
+
+    /// Integers of the file with their steps: inputs `scale` and `zero` of the node.
+    pub fn weights(
+        &self,
+        node: &Node,
+        tensor: Rc<Tensor>,
+        scale: usize,
+        zero: usize,
+    ) -> Result<Weights, Reason> {
+        let constant = |at: usize| node.input(at).and_then(|v| self.constants[v].as_deref());
+        if tensor.floats().is_some() || node.int("block_size", 0) != 0 {
+            return Err("weights of this kind are not covered".to_owned());
+        }
+        let scales = constant(scale)
+            .and_then(Tensor::floats)
+            .ok_or("its scale is not constant")?;
+        if scales.is_empty() || scales.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+            return Err("a scale is not a positive number".to_owned());
+        }
+        let zeros = match node.input(zero) {
+            None => vec![0; scales.len()],
+            Some(_) => constant(zero)
+                .and_then(Tensor::whole)
+                .ok_or("its zero point is not constant")?,
+        };
+        let zeros = match zeros[..] {
+            [one] => vec![one; scales.len()],
+            _ => zeros,
+        };
+        let rank = tensor.shape.len();
+        let axis = match (scales.len(), rank) {
+            (1, _) | (_, 0) => 0,
+            // Along the columns of a matrix product, the output channels of a convolution.
+            _ if node.op == "DequantizeLinear" => {
+                fold::axis(node.int("axis", 1), rank).map_err(|e| e.to_string())?
+            }
+            _ if node.op == "QGemm" && node.int("transB", 0) != 0 => 0,
+            _ if node.op.contains("MatMul") || node.op == "QGemm" => rank - 1,
+            _ => 0,
+        };
+        let fits = scales.len() == 1 || tensor.shape.get(axis) == Some(&scales.len());
+        if zeros.len() != scales.len() || !fits {
+            return Err("its scales do not fit its weights".to_owned());
+        }
+        Ok(Weights {
+            scale: scales.to_vec(),
+            zero: zeros,
+            axis,
+            tensor,
+        })
+    }
+
+    fn quantize_constant(&self, node: &Node, tensor: &Tensor) -> Result<Tensor, Reason> {
+        let constant = |at: usize| node.input(at).and_then(|v| self.constants[v].as_deref());
+        let values = tensor.floats().ok_or("it quantizes integers")?;
+        let scales = constant(1)
+            .and_then(Tensor::floats)
+            .ok_or("its scale is not constant")?;
+        let (zeros, signed) = match node.input(2) {
+            None => (vec![0; scales.len()], false),
+            Some(_) => {
+                let zero = constant(2).ok_or("its zero point is not constant")?;
+                let signed = match zero.data {
+                    Data::I8(_) => true,
+                    Data::U8(_) => false,
+                    _ => return Err("it does not quantize to bytes".to_owned()),
+                };
+                (zero.whole().unwrap_or_default(), signed)
+            }
+        };
+        let rank = tensor.shape.len();
+        let (length, inner) = match (scales.len(), rank) {
+            (1, _) | (_, 0) => (1, values.len().max(1)),
+            _ => {
+                let axis = fold::axis(node.int("axis", 1), rank).map_err(|e| e.to_string())?;
+                (tensor.shape[axis], tensor.shape[axis + 1..].iter().product())
+            }
+        };
+        if scales.len() != length
+            || zeros.len() != length
+            || scales.iter().any(|s| s.is_nan() || *s <= 0.0)
+            || inner == 0
+        {
+            return Err("its scales do not fit".to_owned());
+        }
+        let (low, high) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
+        let steps = values.iter().enumerate().map(|(i, v)| {
+            let at = i / inner % length;
+            let step = (v / scales[at]).round_ties_even() + zeros[at] as f32;
+            step.clamp(low, high) as i32
+        });
+        let data = if signed {
+            Data::I8(steps.map(|s| s as i8).collect())
+        } else {
+            Data::U8(steps.map(|s| s as u8).collect())
+        };
+        Ok(Tensor {
+            shape: tensor.shape.clone(),
+            data,
+        })
+    }
+}

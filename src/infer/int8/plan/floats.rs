@@ -1,0 +1,108 @@
+//! f32 operators at the end of a network.
+//!
+//! Each sum is made in one order and without fused operations, so that these too give the same bits everywhere.
+
+use super::super::function::Function;
+use crate::kernels::conv::ConvShape;
+use crate::kernels::isa::{Work, widest};
+
+#[derive(Debug)]
+pub struct FloatConv {
+    /// Both layouts dense, in values.
+    pub shape: ConvShape,
+    /// ky, kx, input channel, output channel; depthwise without the third.
+    pub weights: Vec<f32>,
+    pub depthwise: bool,
+    pub bias: Vec<f32>,
+    pub function: Function,
+}
+
+#[derive(Debug)]
+pub struct FloatResize {
+    /// Of the input.
+    pub width: usize,
+    pub channels: usize,
+    /// Two neighbours, and the share of the second.
+    pub rows: Vec<(u32, u32, f32)>,
+    pub columns: Vec<(u32, u32, f32)>,
+    pub function: Function,
+}
+
+impl FloatConv {
+    pub fn run(&self, input: &[f32], output: &mut [f32]) {
+        widest(ConvRun {
+            conv: self,
+            input,
+            output,
+        });
+        apply(&self.function, output);
+    }
+}
+
+struct ConvRun<'a> {
+    conv: &'a FloatConv,
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl Work for ConvRun<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (conv, shape) = (self.conv, &self.conv.shape);
+        let (inputs, outputs) = (shape.input.channels, shape.output.channels);
+        for (pixel, sums) in self.output.chunks_exact_mut(outputs).enumerate() {
+            sums.copy_from_slice(&conv.bias);
+            let at = [pixel / shape.output.width, pixel % shape.output.width];
+            for ky in 0..shape.kernel[0] {
+                for kx in 0..shape.kernel[1] {
+                    let Some((y, x)) = shape.source(at, [ky, kx]) else {
+                        continue;
+                    };
+                    let values = &self.input[(y * shape.input.width + x) * inputs..][..inputs];
+                    let tap = ky * shape.kernel[1] + kx;
+                    if conv.depthwise {
+                        let weights = &conv.weights[tap * outputs..][..outputs];
+                        for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
+                            *sum += value * weight;
+                        }
+                        continue;
+                    }
+                    let weights = &conv.weights[tap * inputs * outputs..][..inputs * outputs];
+                    for (&value, weights) in values.iter().zip(weights.chunks_exact(outputs)) {
+                        for (sum, &weight) in sums.iter_mut().zip(weights) {
+                            *sum += value * weight;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl FloatResize {
+    pub fn run(&self, input: &[f32], output: &mut [f32]) {
+        let (channels, columns) = (self.channels, self.columns.len());
+        let pixel = |y: u32, x: u32| &input[(y as usize * self.width + x as usize) * channels..][..channels];
+        for (y, row) in self.rows.iter().enumerate() {
+            for (x, column) in self.columns.iter().enumerate() {
+                let (a, b) = (pixel(row.0, column.0), pixel(row.0, column.1));
+                let (c, d) = (pixel(row.1, column.0), pixel(row.1, column.1));
+                let out = &mut output[(y * columns + x) * channels..][..channels];
+                for (i, o) in out.iter_mut().enumerate() {
+                    let upper = a[i] * (1.0 - column.2) + b[i] * column.2;
+                    let lower = c[i] * (1.0 - column.2) + d[i] * column.2;
+                    *o = upper * (1.0 - row.2) + lower * row.2;
+                }
+            }
+        }
+        apply(&self.function, output);
+    }
+}
+
+fn apply(function: &Function, values: &mut [f32]) {
+    if !function.is_variable() {
+        values.iter_mut().for_each(|v| *v = function.at(*v));
+    }
+}
