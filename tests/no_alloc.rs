@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use elek::config::{Crop, Fit};
 use elek::infer::engine::Engine;
 use elek::infer::inspector::{Input, Inspector};
-use elek::infer::manifest::Filter;
+use elek::infer::manifest::{self, Filter};
 use elek::infer::sandbox;
 use elek::simulate::trace::Line;
 use elek::simulate::virtual_run::{describe, simulate};
@@ -197,6 +197,24 @@ fn an_inspection_allocates_nothing_but_what_tract_does() {
         verdicts.iter().all(|n| *n > 0),
         "both good and bad parts were judged: {verdicts:?}"
     );
+}
+
+#[test]
+fn a_network_that_runs_in_integers_allocates_nothing() {
+    for name in ["builtin:cap-classify", "builtin:cap-segment"] {
+        let info = manifest::describe(std::path::Path::new(""), name, None).expect("it is shipped");
+        let mut engine = Engine::load(&info.bytes().expect("it is shipped"), &info).expect("a model");
+        assert!(
+            matches!(engine, Engine::Int8(_)),
+            "{:#?}",
+            engine.facts().integers
+        );
+        let side = info.size as usize;
+        let rgb: Vec<u8> = (0..side * side * 3).map(|i| (i % 251) as u8).collect();
+        let before = allocations();
+        engine.run(&rgb).expect("the model runs");
+        assert_eq!(allocations() - before, 0, "{name}");
+    }
 }
 
 /// The events of simulated lines, with all their faults, handed to a core once more.

@@ -1,0 +1,240 @@
+//! Single operators between quantizers, as QDQ and as QOperator graphs: what elek's integers give against what ONNX
+//! Runtime gives, value by value. `models/zoo/ops.py` makes the file.
+
+use elek::infer::graph::{self, Opened};
+use elek::infer::int8::plan::{Plan, State};
+use elek::infer::int8::{self, Lowered};
+use elek::kernels::isa::Isa;
+use std::sync::Arc;
+use tract_core::internal::*;
+use tract_core::prelude::TypedSimplePlan;
+use tract_onnx::prelude::Framework;
+
+struct Case {
+    name: String,
+    model: Vec<u8>,
+    shape: Vec<usize>,
+    output: String,
+    expected: Expected,
+}
+
+enum Expected {
+    Bytes { scale: f32, zero: i32, bytes: Vec<u8> },
+    Floats(Vec<f32>),
+}
+
+/// Values that may be a step away: sums of f32 in another order, rounded at a half.
+const WITHIN_A_STEP: f64 = 0.999;
+/// Of f32 outputs, whose inputs are the same bytes: a bias is rounded to steps of input × weight, here 1e-4.
+const FLOAT: f32 = 1e-4;
+
+struct Reader(Vec<u8>, usize);
+
+impl Reader {
+    fn take(&mut self, n: usize) -> &[u8] {
+        self.1 += n;
+        &self.0[self.1 - n..self.1]
+    }
+
+    fn number(&mut self) -> usize {
+        u32::from_le_bytes(self.take(4).try_into().unwrap()) as usize
+    }
+
+    fn block(&mut self) -> Vec<u8> {
+        let length = self.number();
+        self.take(length).to_vec()
+    }
+
+    fn text(&mut self) -> String {
+        String::from_utf8(self.block()).unwrap()
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ops.bin");
+    let mut reader = Reader(std::fs::read(path).unwrap(), 0);
+    let count = reader.number();
+    let mut cases = Vec::new();
+    for _ in 0..count {
+        let (name, model) = (reader.text(), reader.block());
+        let dims = reader.block();
+        let shape = dims
+            .chunks_exact(4)
+            .map(|d| u32::from_le_bytes(d.try_into().unwrap()) as usize);
+        let (shape, output) = (shape.collect(), reader.text());
+        let scale = f32::from_le_bytes(reader.take(4).try_into().unwrap());
+        let (zero, bytes) = (reader.number() as i32, reader.block());
+        let expected = if scale == 0.0 {
+            let floats = bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            Expected::Floats(floats.collect())
+        } else {
+            Expected::Bytes { scale, zero, bytes }
+        };
+        cases.push(Case {
+            name,
+            model,
+            shape,
+            output,
+            expected,
+        });
+    }
+    assert_eq!(reader.1, reader.0.len());
+    cases
+}
+
+/// The same numbers as `picture` of models/zoo/ops.py.
+fn picture(shape: &[usize]) -> Vec<f32> {
+    let count = shape.iter().product::<usize>() as u32;
+    (0..count)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 7) % 2039)
+        .map(|v| v as f32 / 255.0 - 4.0)
+        .collect()
+}
+
+fn lower(case: &Case) -> Lowered {
+    let proto = tract_onnx::onnx()
+        .proto_model_for_read(&mut &case.model[..])
+        .unwrap();
+    int8::lower(&proto, "image", &case.shape, &case.output).unwrap()
+}
+
+fn run(lowered: &Lowered, case: &Case) -> Result<Vec<f32>, String> {
+    let region = lowered.whole().ok_or_else(|| {
+        let left = lowered.partition.left.iter();
+        let reasons = left.map(|l| format!("{}: {}", lowered.graph.nodes[l.position].op, l.reason));
+        format!(
+            "{} regions, left: {:?}",
+            lowered.partition.regions.len(),
+            reasons.collect::<Vec<_>>()
+        )
+    })?;
+    let plan = Arc::new(Plan::new(region, Isa::best()).map_err(|e| format!("{e:#}"))?);
+    let mut state = State::new(plan.clone());
+    let input = picture(&case.shape);
+    let mut output = vec![0.0; plan.outputs()[0].shape.iter().product()];
+    // Twice: what is left in the arena must not matter.
+    for _ in 0..2 {
+        state.run(&[&input]);
+        state.output(0, &mut output);
+    }
+    Ok(output)
+}
+
+fn compare(case: &Case, got: &[f32]) -> Result<(usize, usize), String> {
+    match &case.expected {
+        Expected::Bytes { scale, zero, bytes } => {
+            if got.len() != bytes.len() {
+                return Err(format!("{} values for {}", got.len(), bytes.len()));
+            }
+            let steps = got.iter().map(|v| (v / scale).round() as i32 + zero);
+            let off: Vec<i32> = steps.zip(bytes).map(|(a, &b)| (a - i32::from(b)).abs()).collect();
+            let far = off.iter().filter(|d| **d > 1).count();
+            let equal = off.iter().filter(|d| **d == 0).count();
+            if far as f64 > (1.0 - WITHIN_A_STEP) * off.len() as f64 {
+                let worst = off.iter().max().unwrap();
+                return Err(format!(
+                    "{far} of {} values are off by up to {worst} steps",
+                    off.len()
+                ));
+            }
+            Ok((equal, off.len()))
+        }
+        Expected::Floats(wanted) => {
+            let far = got
+                .iter()
+                .zip(wanted)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            if got.len() != wanted.len() || far.is_nan() || far > FLOAT {
+                return Err(format!(
+                    "{} values for {}, off by up to {far}",
+                    got.len(),
+                    wanted.len()
+                ));
+            }
+            Ok((got.len(), got.len()))
+        }
+    }
+}
+
+#[test]
+fn every_operator_is_lowered_and_gives_what_onnx_runtime_gives() {
+    let cases = cases();
+    assert!(cases.len() > 150, "{}", cases.len());
+    let (mut failures, mut equal, mut all) = (Vec::new(), 0, 0);
+    for case in cases.iter().filter(|c| !c.name.starts_with("mixed")) {
+        let result = run(&lower(case), case).and_then(|got| compare(case, &got));
+        match result {
+            Ok((same, count)) => {
+                println!("{}: {same} of {count} values are equal", case.name);
+                (equal, all) = (equal + same, all + count);
+            }
+            Err(error) => failures.push(format!("{}: {error}", case.name)),
+        }
+    }
+    println!("{equal} of {all} values are equal, the others a step away");
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Through tract, as the station would run it: regions on both sides of what is not covered. (Behind a QOperator node
+/// that is not covered the next region begins with the next `QuantizeLinear`.)
+#[test]
+fn what_is_not_covered_splits_the_graph_and_gives_what_onnx_runtime_gives() {
+    let cases = cases();
+    let mixed: Vec<&Case> = cases.iter().filter(|c| c.name.starts_with("mixed")).collect();
+    assert_eq!(mixed.len(), 3);
+    for case in mixed {
+        let expected = graph::Expected {
+            size: 16,
+            input: "image",
+            output: &case.output,
+        };
+        let (opened, facts) = graph::open(&case.model, &expected).unwrap();
+        let Opened::Mixed(model) = opened else {
+            panic!("{}: all of it is a region", case.name)
+        };
+        assert!(
+            facts.integers.regions >= 1 && !facts.integers.left.is_empty() && facts.integers.macs > 0,
+            "{}: {:?}",
+            case.name,
+            facts.integers
+        );
+        let input = Tensor::from_shape(&case.shape, &picture(&case.shape)).unwrap();
+        let mut state = TypedSimplePlan::new(model).unwrap().spawn().unwrap();
+        for _ in 0..2 {
+            let output = state.run(tvec!(input.clone().into_tvalue())).unwrap();
+            let got = output[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap();
+            compare(case, got).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        }
+        println!("{}: {:?}", case.name, facts.integers);
+    }
+}
+
+#[test]
+fn a_pointwise_convolution_runs_before_the_upsampling_in_front_of_it() {
+    let cases = cases();
+    let case = cases.iter().find(|c| c.name == "upsampling, conv 1x1").unwrap();
+    let lowered = lower(case);
+    let region = lowered.whole().unwrap();
+    assert_eq!(region.program.macs(), 3 * 4 * 8 * 5);
+}
+
+#[test]
+fn activations_and_residuals_are_part_of_the_convolution() {
+    let cases = cases();
+    for (name, steps) in [
+        ("conv, quantizer, silu", 3),
+        ("conv, silu", 3),
+        ("conv, silu, each quantized", 3),
+        ("add, relu", 4),
+        ("conv, add without a quantizer, relu", 3),
+        ("concat of concat, in place", 7),
+    ] {
+        let case = cases.iter().find(|c| c.name == name).unwrap();
+        let lowered = lower(case);
+        let program = &lowered.whole().unwrap().program;
+        assert_eq!(program.ops.len(), steps, "{name}: {:#?}", program.ops);
+    }
+}
