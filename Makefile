@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 CHECKED := --release --config tests/checked.toml
 
-.PHONY: help setup demo test test-kill test-long test-vm test-arm test-arm-full test-deb lint models release arm64 armv7 deb
+.PHONY: help setup demo test test-kill test-long test-vm test-arm test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ test-arm-full: setup ## the whole suite on each emulated ARM core; an hour or mo
 
 test-deb:        ## installs, upgrades, removes and purges what make deb made, in a chroot, as root
 	cross/deb/test.sh amd64 arm64 armhf
+
+zoo-small:       ## all networks at a quarter of the width against ONNX Runtime (Python with models/zoo/requirements.txt)
+	@python3 models/zoo/nets.py target/zoo --width 0.25 --size 64 && $(CARGO) test $(CHECKED) --test int8_nets -- --nocapture
+
+zoo:             ## the same at full width and size
+	@python3 models/zoo/nets.py target/zoo-full && ELEK_ZOO=target/zoo-full $(CARGO) test $(CHECKED) --test int8_nets -- --nocapture
 
 lint: setup      ## format, clippy, documentation
 	$(CARGO) fmt --check
