@@ -103,8 +103,21 @@ impl Target {
     }
 }
 
+/// Bytes that tract makes and a region reads: they are dequantized on the way, which loses nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    /// The value in f32, which the graph does not have.
+    pub value: usize,
+    pub source: usize,
+    pub quant: Quant,
+    pub signed: bool,
+}
+
 pub struct Lowering<'g> {
     pub graph: &'g Graph,
+    /// Those of the graph, and of what is put between nodes.
+    pub names: Vec<String>,
+    pub again: Vec<Again>,
     pub program: Program,
     pub symbols: Vec<Symbol>,
     pub shapes: Vec<Option<Vec<usize>>>,
@@ -125,6 +138,8 @@ impl<'g> Lowering<'g> {
         let count = graph.names.len();
         let mut this = Lowering {
             graph,
+            names: graph.names.clone(),
+            again: Vec::new(),
             program: Program::default(),
             symbols: vec![Symbol::Opaque; count],
             shapes: vec![None; count],

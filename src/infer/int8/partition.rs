@@ -6,7 +6,7 @@
 
 use super::function::Quant;
 use super::ir::{Id, Kind, Op, OpKind, Program, Value};
-use super::lower::{Base, Lowering, Symbol, Target};
+use super::lower::{Again, Base, Lowering, Symbol, Target};
 use super::onnx::Graph;
 use super::optimise;
 use super::plan::{Input, Region};
@@ -36,6 +36,8 @@ pub struct Partition {
     pub left: Vec<Left>,
     /// Values of the graph that regions make for nodes that want bytes: these are quantized again.
     pub bytes_wanted: Vec<Wanted>,
+    /// Bytes of tract's that regions read in f32.
+    pub again: Vec<Again>,
     /// Names by number: those of the graph, and new ones for what passes between regions.
     pub names: Vec<String>,
 }
@@ -49,6 +51,7 @@ struct Search<'a, 'g> {
     asked: BTreeSet<usize>,
     waiting: Vec<usize>,
     bytes_wanted: Vec<Wanted>,
+    again: Vec<Again>,
     names: Vec<String>,
     /// Operators that are needed, by position in the program.
     live: BTreeSet<usize>,
@@ -62,7 +65,12 @@ pub fn partition(lowering: &mut Lowering) -> Result<Partition> {
             makers.insert(value, position);
         }
     }
-    let names = graph.names.clone();
+    for again in &lowering.again {
+        if let Some(&maker) = makers.get(&again.source) {
+            makers.insert(again.value, maker);
+        }
+    }
+    let names = lowering.names.clone();
     let output = graph.output;
     let mut search = Search {
         lowering,
@@ -72,6 +80,7 @@ pub fn partition(lowering: &mut Lowering) -> Result<Partition> {
         asked: BTreeSet::new(),
         waiting: vec![output],
         bytes_wanted: Vec::new(),
+        again: Vec::new(),
         names,
         live: BTreeSet::new(),
     };
@@ -89,6 +98,11 @@ impl Search<'_, '_> {
             return Ok(());
         }
         if value == self.lowering.graph.input {
+            return Ok(());
+        }
+        if let Some(again) = self.lowering.again.iter().find(|again| again.value == value) {
+            self.again.push(*again);
+            self.waiting.push(again.source);
             return Ok(());
         }
         let given = match self.lowering.symbols[value].clone() {
@@ -113,7 +127,7 @@ impl Search<'_, '_> {
         let position = *self
             .makers
             .get(&value)
-            .with_context(|| format!("nothing makes {:?}", self.lowering.graph.names[value]))?;
+            .with_context(|| format!("nothing makes {:?}", self.lowering.names[value]))?;
         let node = &self.lowering.graph.nodes[position];
         let reason = match self.lowering.reasons.get(&position) {
             Some(reason) => reason.clone(),
@@ -130,7 +144,7 @@ impl Search<'_, '_> {
             .lowering
             .table(id, &super::function::Function::Variable, Target::Float)
         else {
-            bail!("{:?} cannot be handed on", self.lowering.graph.names[value]);
+            bail!("{:?} cannot be handed on", self.lowering.names[value]);
         };
         let name = format!("elek.f32.{value}");
         self.names.push(name);
@@ -262,6 +276,7 @@ impl Search<'_, '_> {
             regions,
             left: left.collect(),
             bytes_wanted: self.bytes_wanted,
+            again: self.again,
             names: self.names,
         })
     }

@@ -1,5 +1,6 @@
 //! The graph that tract sees: one node for each region, and what was left to tract.
 
+use super::function::Quant;
 use super::onnx::Data;
 use super::partition::Wanted;
 use super::plan::Plan;
@@ -53,6 +54,14 @@ pub fn rewrite(proto: &pb::ModelProto, lowered: &Lowered, plans: &[Arc<Plan>]) -
     for wanted in &lowered.partition.bytes_wanted {
         quantize_again(&mut graph, names, wanted);
     }
+    for again in &lowered.partition.again {
+        let (bytes, floats) = (&names[again.source], &names[again.value]);
+        let steps = steps(&mut graph, floats, again.quant, again.signed);
+        let inputs = [vec![bytes.clone()], steps].concat();
+        graph
+            .node
+            .push(node("DequantizeLinear", floats, inputs, vec![floats.clone()]));
+    }
     constants(&mut graph, source, lowered);
     Ok(pb::ModelProto {
         graph: Some(graph),
@@ -64,26 +73,30 @@ pub fn rewrite(proto: &pb::ModelProto, lowered: &Lowered, plans: &[Arc<Plan>]) -
     })
 }
 
+/// Scale and zero point as constants; gives their names.
+fn steps(graph: &mut pb::GraphProto, of: &str, quant: Quant, signed: bool) -> Vec<String> {
+    let names = [format!("{of}.elek.scale"), format!("{of}.elek.zero")];
+    let zero = if signed {
+        Data::I8(vec![(quant.zero ^ 0x80) as i8])
+    } else {
+        Data::U8(vec![quant.zero])
+    };
+    graph
+        .initializer
+        .push(tensor(&names[0], &[], &Data::F32(vec![quant.scale])));
+    graph.initializer.push(tensor(&names[1], &[], &zero));
+    names.to_vec()
+}
+
 /// The f32 output of a region as bytes, for a node that wants them.
 fn quantize_again(graph: &mut pb::GraphProto, names: &[String], wanted: &Wanted) {
     let name = &names[wanted.value];
-    let (scale, zero) = (
-        format!("elek.scale.{}", wanted.value),
-        format!("elek.zero.{}", wanted.value),
-    );
-    graph
-        .initializer
-        .push(tensor(&scale, &[], &Data::F32(vec![wanted.quant.scale])));
-    let zero_point = if wanted.signed {
-        Data::I8(vec![(wanted.quant.zero ^ 0x80) as i8])
-    } else {
-        Data::U8(vec![wanted.quant.zero])
-    };
-    graph.initializer.push(tensor(&zero, &[], &zero_point));
+    let steps = steps(graph, name, wanted.quant, wanted.signed);
+    let inputs = [vec![names[wanted.outside].clone()], steps].concat();
     graph.node.push(node(
         "QuantizeLinear",
         &format!("elek.quantize.{}", wanted.value),
-        vec![names[wanted.outside].clone(), scale, zero],
+        inputs,
         vec![name.clone()],
     ));
 }

@@ -1,10 +1,10 @@
 //! Operators that carry their steps themselves: `QLinearConv` of ONNX, and those of ONNX Runtime.
 
 use super::super::function::{Function, Unary};
-use super::super::ir::{Id, Kind};
+use super::super::ir::Id;
 use super::super::onnx::Node;
 use super::conv::Bias;
-use super::{Lowering, Reason, Symbol, Target, Weights, carried};
+use super::{Lowering, Reason, Target, Weights, carried};
 
 impl Lowering<'_> {
     pub fn qlinear(&mut self, node: &Node) -> Result<Id, Reason> {
@@ -74,22 +74,13 @@ impl Lowering<'_> {
     fn taken(&mut self, node: &Node, at: usize) -> Result<Id, Reason> {
         let value = node.input(at).ok_or("an input is missing")?;
         let stated = self.stated(node, at + 1, at + 2)?;
-        let kind = Kind::Bytes {
-            quant: stated.quant,
-            signed: stated.signed,
-        };
         if let Some(tensor) = self.constants[value].clone() {
             let (bytes, _) = carried(&tensor).ok_or("a constant that is not bytes")?;
             let values: Vec<f32> = bytes.iter().map(|b| stated.quant.value(*b)).collect();
             let shape = self.shape_of(node, 0)?;
             return self.constant(&values, tensor.shape.clone(), &shape);
         }
-        let Symbol::Bytes(id) = self.symbols[value] else {
-            return Err("an input is not quantized by a node that is covered".to_owned());
-        };
-        let own = &self.program.values[id];
-        let (shape, order) = (own.shape.clone(), own.order);
-        Ok(self.alias(id, shape, order, kind))
+        self.bytes_as(value, &stated)
     }
 
     /// A convolution or product; `weights` and `target` tell which inputs they are.

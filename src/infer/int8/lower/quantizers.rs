@@ -4,7 +4,7 @@ use super::super::fold;
 use super::super::function::Quant;
 use super::super::ir::{Id, Kind, OpKind, Order};
 use super::super::onnx::{Data, Node, Tensor};
-use super::{Base, Float, Lowering, Reason, Symbol, Target, Weights, carried};
+use super::{Again, Base, Float, Lowering, Reason, Symbol, Target, Weights, carried};
 use crate::kernels::float::Order as FloatOrder;
 use std::rc::Rc;
 
@@ -77,6 +77,34 @@ impl Lowering<'_> {
         Ok(self.push(OpKind::Quantize { external, order }, shape, lies, target))
     }
 
+    /// The bytes of a value with the step that its reader states.
+    pub fn bytes_as(&mut self, value: usize, stated: &Stated) -> Result<Id, Reason> {
+        let (quant, signed) = (stated.quant, stated.signed);
+        let id = match self.symbols[value] {
+            Symbol::Bytes(id) => id,
+            // Made by tract: it is dequantized there, and quantized to the same bytes here.
+            Symbol::Opaque if value != self.graph.input && self.shapes[value].is_some() => {
+                let shape = self.shapes[value].clone();
+                let external = self.names.len();
+                self.names.push(format!("elek.again.{external}"));
+                self.symbols.push(Symbol::Opaque);
+                self.constants.push(None);
+                self.shapes.push(shape);
+                self.again.push(Again {
+                    value: external,
+                    source: value,
+                    quant,
+                    signed,
+                });
+                self.quantize_external(external, Target::Bytes { quant, signed })?
+            }
+            _ => return Err("its input is not quantized by a node that is covered".to_owned()),
+        };
+        let own = &self.program.values[id];
+        let (shape, order) = (own.shape.clone(), own.order);
+        Ok(self.alias(id, shape, order, Kind::Bytes { quant, signed }))
+    }
+
     pub fn dequantize(&mut self, node: &Node) -> Result<Option<Symbol>, Reason> {
         let input = node.input(0).ok_or("it has no input")?;
         if let Some(tensor) = self.constants[input].clone() {
@@ -84,19 +112,19 @@ impl Lowering<'_> {
                 .weights(node, tensor, 1, 2)
                 .map(|w| Some(Symbol::Weights(Rc::new(w))));
         }
-        let Symbol::Bytes(id) = self.symbols[input] else {
-            return Err("its input is not quantized by a node that is covered".to_owned());
+        let signed = match self.symbols[input] {
+            Symbol::Bytes(id) => match self.program.values[id].kind {
+                Kind::Bytes { signed, .. } => Some(signed),
+                Kind::Floats => None,
+            },
+            _ => None,
         };
-        let Kind::Bytes { signed, .. } = self.program.values[id].kind else {
-            return Err("its input is not bytes".to_owned());
-        };
-        let mut quant = self.stated(node, 1, 2)?.quant;
-        if signed && node.input(2).is_none() {
-            quant.zero = 128;
+        let mut stated = self.stated(node, 1, 2)?;
+        if let (Some(true), None) = (signed, node.input(2)) {
+            stated.quant.zero = 128;
         }
-        let value = &self.program.values[id];
-        let (shape, order) = (value.shape.clone(), value.order);
-        let id = self.alias(id, shape, order, Kind::Bytes { quant, signed });
+        stated.signed = signed.unwrap_or(stated.signed);
+        let id = self.bytes_as(input, &stated)?;
         Ok(Some(Symbol::Float(Float {
             base: Base::Bytes(id),
             function: super::super::function::Function::Variable,
