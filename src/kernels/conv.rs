@@ -2,9 +2,11 @@
 //! several that each write every n-th pixel.
 
 use super::finish::{Finish, Residual};
+use super::gemm::Gemm;
 use super::isa::Isa;
 use super::layout::Layout;
 use super::portable;
+use super::store::Output;
 use std::ops::Range;
 
 /// Which values meet. Window (ky, kx) of output pixel (y, x) looks at input pixel
@@ -112,11 +114,17 @@ pub struct PackedConv(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Portable(portable::Conv),
+    Gemm(Gemm),
 }
 
 impl PackedConv {
-    pub fn new(_isa: Isa, spec: &ConvSpec) -> PackedConv {
+    pub fn new(isa: Isa, spec: &ConvSpec) -> PackedConv {
         spec.check();
+        if !spec.shape.is_depthwise()
+            && let Some(gemm) = isa.tiles().and_then(|tiles| Gemm::new(tiles, spec))
+        {
+            return PackedConv(Kind::Gemm(gemm));
+        }
         PackedConv(Kind::Portable(portable::Conv::new(spec)))
     }
 
@@ -124,6 +132,7 @@ impl PackedConv {
     pub fn scratch(&self) -> usize {
         match &self.0 {
             Kind::Portable(_) => 0,
+            Kind::Gemm(gemm) => gemm.scratch(),
         }
     }
 
@@ -135,17 +144,19 @@ impl PackedConv {
         input: &[u8],
         residual: Option<&[u8]>,
         output: &mut [u8],
-        _scratch: &mut [u8],
+        scratch: &mut [u8],
     ) {
         match &self.0 {
             Kind::Portable(conv) => conv.run(rows, input, residual, output),
+            Kind::Gemm(gemm) => gemm.run(rows, input, residual, Output::Bytes(output), scratch),
         }
     }
 
     /// Sum × scale as f32, without residual and finish. `output` is dense and begins with the first row of `rows`.
-    pub fn run_f32(&self, rows: Range<usize>, input: &[u8], output: &mut [f32], _scratch: &mut [u8]) {
+    pub fn run_f32(&self, rows: Range<usize>, input: &[u8], output: &mut [f32], scratch: &mut [u8]) {
         match &self.0 {
             Kind::Portable(conv) => conv.run_f32(rows, input, output),
+            Kind::Gemm(gemm) => gemm.run(rows, input, None, Output::Floats(output), scratch),
         }
     }
 }

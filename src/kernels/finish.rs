@@ -50,11 +50,29 @@ impl Finish {
     /// What is not a number becomes the lowest.
     #[inline(always)]
     pub fn step(&self, value: f32) -> i32 {
-        round(
-            value
-                .max((self.low - self.zero) as f32)
-                .min((self.high - self.zero) as f32),
-        ) + self.zero
+        round(clamp(
+            value,
+            (self.low - self.zero) as f32,
+            (self.high - self.zero) as f32,
+        )) + self.zero
+    }
+
+    /// [`Self::byte`] of many.
+    #[inline(always)]
+    pub fn bytes(&self, values: &[f32], bytes: &mut [u8]) {
+        // What does not change is not asked for each value again, or the loop would not become vectors.
+        match self.table.as_deref() {
+            None => {
+                for (byte, &value) in bytes.iter_mut().zip(values) {
+                    *byte = self.step(value) as u8;
+                }
+            }
+            Some(table) => {
+                for (byte, &value) in bytes.iter_mut().zip(values) {
+                    *byte = table[self.step(value) as usize];
+                }
+            }
+        }
     }
 
     pub fn check(&self) {
@@ -62,6 +80,14 @@ impl Finish {
         assert!(steps == 256 || steps == WIDE, "a table has 256 or {WIDE} entries");
         assert!(0 <= self.low && self.low <= self.high && (self.high as usize) < steps);
     }
+}
+
+/// What is not a number becomes `low`. (Written so that it is one instruction each where vectors have maximum and
+/// minimum in this form.)
+#[inline(always)]
+pub fn clamp(value: f32, low: f32, high: f32) -> f32 {
+    let value = if value > low { value } else { low };
+    if value < high { value } else { high }
 }
 
 /// To the nearest integer, halves to the even one, for |value| < 2²².
@@ -99,7 +125,7 @@ impl Residual {
         let own = match self.middle {
             None => value,
             Some(m) => {
-                let step = round(value.max((m.low - m.zero) as f32).min((m.high - m.zero) as f32));
+                let step = round(clamp(value, (m.low - m.zero) as f32, (m.high - m.zero) as f32));
                 step as f32 * m.ratio
             }
         };

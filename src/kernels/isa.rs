@@ -1,5 +1,8 @@
 //! Which instructions the processor has, and plain code compiled for them.
 
+use super::gemm::Tiles;
+use std::sync::OnceLock;
+
 /// Something to do whose loops the compiler should vectorize.
 ///
 /// For safe integer code: the instructions differ between processors, the bits cannot. `run` and all
@@ -62,9 +65,56 @@ pub fn found() -> Vec<&'static str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Kind);
 
+/// All that exist, on whatever processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    /// Without VBMI (Cascade Lake) tables are looked up byte by byte.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512VnniVbmi,
+}
+
+impl Kind {
+    /// The weakest first.
+    const ALL: &[Kind] = &[
+        Kind::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512VnniVbmi,
+    ];
+
+    fn is_here(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let avx512_vnni = || {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("avx2")
+        };
+        match self {
+            Kind::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => avx512_vnni(),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512VnniVbmi => avx512_vnni() && is_x86_feature_detected!("avx512vbmi"),
+        }
+    }
 }
 
 impl Isa {
@@ -73,18 +123,53 @@ impl Isa {
 
     /// The fastest of this processor.
     pub fn best() -> Isa {
-        Isa::PORTABLE
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Isa::all().pop().unwrap_or(Isa::PORTABLE))
     }
 
     /// All of this processor, the weakest first.
     pub fn all() -> Vec<Isa> {
-        vec![Isa::PORTABLE]
+        Kind::ALL
+            .iter()
+            .filter(|k| k.is_here())
+            .map(|k| Isa(*k))
+            .collect()
     }
 
-    /// As shown to people.
+    /// That of this name, if this processor has it. Case does not matter.
+    pub fn named(name: &str) -> Option<Isa> {
+        Isa::all()
+            .into_iter()
+            .find(|isa| isa.name().eq_ignore_ascii_case(name))
+    }
+
+    /// As shown to people, and as [`Isa::named`] takes it.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "AVX-VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => "AVX512-VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512VnniVbmi => "AVX512-VNNI-VBMI",
+        }
+    }
+
+    /// Kernels for the sums of tiles.
+    pub(super) fn tiles(self) -> Option<&'static Tiles> {
+        match self.0 {
+            Kind::Portable => None,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => None,
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => Some(&super::x86::AVX_VNNI),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => Some(&super::x86::AVX512_VNNI),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512VnniVbmi => Some(&super::x86::AVX512_VNNI_VBMI),
         }
     }
 }

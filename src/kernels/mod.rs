@@ -20,11 +20,17 @@ pub mod binary;
 pub mod conv;
 pub mod finish;
 pub mod float;
+mod gemm;
 pub mod isa;
 pub mod layout;
+mod padded;
 mod portable;
 pub mod reference;
+mod sources;
 pub mod spatial;
+mod store;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(test)]
 mod tests;

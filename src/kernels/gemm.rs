@@ -1,0 +1,418 @@
+//! Convolution as a matrix product over pointers: what all instruction sets share.
+//!
+//! Output channels are cut into blocks of a few vectors, output pixels into tiles of a few rows. The sums of a tile are
+//! made in registers by the instruction set's kernel, which takes four input values of each pixel at a time; then
+//! they are finished and stored. Pixels are taken in groups whose input stays in the second-level cache while all
+//! blocks of weights go over it.
+
+use super::conv::{ConvShape, ConvSpec};
+use super::finish::{Finish, Residual};
+use super::padded::PaddedRows;
+use super::sources::Sources;
+use super::store::{Output, Place, Store};
+use std::ops::Range;
+
+/// Bytes of input that a group of pixels reads: a part of the smaller second-level caches.
+const GROUP: usize = 256 * 1024;
+
+/// Pointers of a group: they should not push the weights out of the first-level cache.
+const POINTERS: usize = 2048;
+
+/// Fewer pixels are never a group.
+const TOGETHER: usize = 48;
+
+/// Most rows of any tile.
+pub const ROWS: usize = 16;
+
+/// Most sums of any tile.
+pub const SUMS: usize = 512;
+
+/// What an instruction set brings.
+pub struct Tiles {
+    /// Output channels of one vector.
+    pub lanes: usize,
+    /// Most rows of a tile by its number of vectors, less one.
+    pub rows: &'static [usize],
+    /// By number of vectors, then rows, each less one.
+    pub sums: &'static [&'static [Sums]],
+    /// Where in a vector of weights that of lane and k (0..4) stands.
+    pub slot: fn(usize, usize) -> usize,
+    /// The kernels take the input's values less 128.
+    pub signed: bool,
+    /// Whether sums of two products have to fit 16 bits: then -128 × -128 twice must not meet.
+    pub pairs: bool,
+    pub store: unsafe fn(Store),
+}
+
+/// # Safety
+/// The processor has the instruction set of the [`Tiles`], and all of [`Tile`] can be read and written.
+pub type Sums = unsafe fn(&Tile);
+
+/// One tile's work.
+pub struct Tile {
+    /// For the first tap, of each row one pointer; `step` further those of the next tap. `offset` bytes behind each stand
+    /// 4 × `quads` bytes.
+    pub pointers: *const *const u8,
+    pub step: usize,
+    pub offset: usize,
+    pub taps: usize,
+    pub quads: usize,
+    /// By tap, quad and vector: 4 × lanes bytes. On a boundary of 64 bytes.
+    pub weights: *const i8,
+    /// By vector. On a boundary of 4 × lanes bytes or 64.
+    pub bias: *const i32,
+    /// By row and vector. On a boundary of 64 bytes.
+    pub sums: *mut i32,
+}
+
+/// Output channels that are computed together.
+#[derive(Clone, Debug)]
+struct Block {
+    channels: Range<usize>,
+    vectors: usize,
+    /// Where its weights, and its bias and scale begin.
+    weights: usize,
+    constants: usize,
+    /// Where its group's input channels begin.
+    input: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Look {
+    Pixels(Sources),
+    Rows(PaddedRows),
+}
+
+/// A piece of memory that begins with a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Line<T>(pub T);
+
+#[derive(Clone)]
+pub struct Gemm {
+    tiles: &'static Tiles,
+    shape: ConvShape,
+    look: Look,
+    taps: usize,
+    quads: usize,
+    blocks: Vec<Block>,
+    weights: Vec<Line<[i8; 64]>>,
+    bias: Vec<Line<[i32; 16]>>,
+    scale: Vec<Line<[f32; 16]>>,
+    /// Pixels of a group; half as many more where that saves a small one at the end.
+    together: usize,
+    residual: Option<Residual>,
+    finish: Finish,
+}
+
+impl std::fmt::Debug for Gemm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gemm")
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gemm {
+    /// `None` for what these kernels do not do: weights with zero points, and inputs of a gigabyte.
+    pub fn new(tiles: &'static Tiles, spec: &ConvSpec) -> Option<Gemm> {
+        let shape = spec.shape;
+        if spec.weight_zero.iter().any(|z| *z != 0) {
+            return None;
+        }
+        let inputs = shape.input.channels / shape.groups;
+        let run = (shape.kernel[1] * inputs).next_multiple_of(4);
+        let (look, taps, run) = match PaddedRows::new(&shape, spec.input_zero, run) {
+            Some(rows) => (Look::Rows(rows), shape.kernel[0], run),
+            None => {
+                let run = inputs.next_multiple_of(4);
+                let reach = shape.input.channels - inputs + run;
+                let sources = Sources::new(&shape, spec.input_zero, reach)?;
+                let taps = sources.taps();
+                (Look::Pixels(sources), taps, run)
+            }
+        };
+        let mut gemm = Gemm {
+            tiles,
+            shape,
+            look,
+            taps,
+            quads: run / 4,
+            blocks: Vec::new(),
+            weights: Vec::new(),
+            bias: Vec::new(),
+            scale: Vec::new(),
+            together: 0,
+            residual: spec.residual,
+            finish: spec.finish.clone(),
+        };
+        gemm.together = match &gemm.look {
+            Look::Rows(rows) => rows.rows * shape.output.width,
+            Look::Pixels(_) => {
+                let fit = (GROUP / (taps * run).max(1)).min(POINTERS / taps.max(1));
+                fit.max(TOGETHER)
+            }
+        };
+        gemm.pack(spec)?;
+        Some(gemm)
+    }
+
+    fn pack(&mut self, spec: &ConvSpec) -> Option<()> {
+        let (shape, lanes) = (&self.shape, self.tiles.lanes);
+        let per_group = shape.output.channels / shape.groups;
+        let (mut weights, mut bias, mut scale) = (Vec::new(), Vec::new(), Vec::new());
+        for group in 0..shape.groups {
+            let mut vectors = per_group.div_ceil(lanes);
+            let mut blocks = vectors.div_ceil(self.tiles.rows.len());
+            let mut start = group * per_group;
+            let end = start + per_group;
+            while blocks > 0 {
+                // As even as can be: three and three vectors are better than four and two.
+                let here = vectors.div_ceil(blocks);
+                let block = Block {
+                    channels: start..(start + here * lanes).min(end),
+                    vectors: here,
+                    weights: weights.len(),
+                    constants: bias.len(),
+                    input: group * (shape.input.channels / shape.groups),
+                };
+                self.pack_block(spec, &block, &mut weights);
+                for i in 0..(here * lanes).next_multiple_of(16) {
+                    let channel = block.channels.start + i;
+                    let valid = channel < block.channels.end;
+                    bias.push(if valid { self.bias(spec, channel) } else { 0 });
+                    scale.push(if valid { spec.scale[channel] } else { 0.0 });
+                }
+                start += here * lanes;
+                (vectors, blocks) = (vectors - here, blocks - 1);
+                self.blocks.push(block);
+            }
+        }
+        if self.tiles.pairs && two_lowest_meet(&weights) {
+            return None;
+        }
+        self.weights = lines(&weights, 0);
+        self.bias = lines(&bias, 0);
+        self.scale = lines(&scale, 0.0);
+        Some(())
+    }
+
+    /// By tap, quad, vector, and in the vector as the instruction set wants it.
+    fn pack_block(&self, spec: &ConvSpec, block: &Block, weights: &mut Vec<i8>) {
+        let (depth, lanes) = (spec.shape.depth(), self.tiles.lanes);
+        // Weights of a tap: without the fill.
+        let run = depth / self.taps.max(1);
+        for tap in 0..self.taps {
+            for quad in 0..self.quads {
+                for vector in 0..block.vectors {
+                    let at = weights.len();
+                    weights.resize(at + 4 * lanes, 0);
+                    let out = &mut weights[at..];
+                    for lane in 0..lanes {
+                        let channel = block.channels.start + vector * lanes + lane;
+                        if channel >= block.channels.end {
+                            continue;
+                        }
+                        let from = &spec.weights[channel * depth + tap * run..][..run];
+                        for k in 0..4usize.min(run - (quad * 4).min(run)) {
+                            out[(self.tiles.slot)(lane, k)] = from[quad * 4 + k];
+                        }
+                    }
+                }
+            }
+        }
+        weights.resize(weights.len().next_multiple_of(64), 0);
+    }
+
+    /// Σ (x - zx) w = Σ (x - s) w + (s - zx) Σ w, with s = 128 where the kernel takes the values less that.
+    fn bias(&self, spec: &ConvSpec, channel: usize) -> i32 {
+        let depth = spec.shape.depth();
+        let sum: i32 = spec.weights[channel * depth..][..depth]
+            .iter()
+            .map(|w| i32::from(*w))
+            .sum();
+        let shift = if self.tiles.signed { 128 } else { 0 };
+        spec.bias[channel].wrapping_add((shift - i32::from(spec.input_zero)).wrapping_mul(sum))
+    }
+
+    /// Space between the pointers of a tap and those of the next.
+    fn step(&self) -> usize {
+        (self.together + self.together / 2).min(self.shape.output.height * self.shape.output.width)
+    }
+
+    fn copy(&self) -> usize {
+        match &self.look {
+            Look::Pixels(sources) => sources.tail(),
+            Look::Rows(rows) => rows.bytes(),
+        }
+    }
+
+    pub fn scratch(&self) -> usize {
+        (self.taps * self.step() + 1) * size_of::<*const u8>() + self.copy()
+    }
+
+    /// See [`super::conv::PackedConv::run`].
+    pub fn run(
+        &self,
+        rows: Range<usize>,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        output: Output,
+        scratch: &mut [u8],
+    ) {
+        let width = self.shape.output.width;
+        if rows.is_empty() || self.shape.output.values() == 0 {
+            return;
+        }
+        assert!(scratch.len() >= self.scratch() && rows.end <= self.shape.output.height);
+        assert!(input.len() >= self.shape.input.span());
+        let aligned = scratch.as_ptr().align_offset(align_of::<*const u8>());
+        let (pointers, copy) =
+            scratch[aligned..].split_at_mut(self.taps * self.step() * size_of::<*const u8>());
+        // SAFETY: any bits are a pointer; what a kernel follows was written first.
+        let (_, pointers, _) = unsafe { pointers.align_to_mut::<*const u8>() };
+        let mut pass = Pass {
+            gemm: self,
+            first_row: rows.start,
+            residual: self.residual.as_ref().zip(residual),
+            output,
+            pointers,
+        };
+        let end = rows.end * width;
+        let mut at = rows.start * width;
+        while at < end {
+            let rest = end - at;
+            let next = match &self.look {
+                Look::Pixels(_) => at + rest.div_ceil(((rest + self.together / 2) / self.together).max(1)),
+                Look::Rows(_) => at + self.together.min(rest),
+            };
+            match &self.look {
+                Look::Pixels(sources) => {
+                    sources.point(at..next, input, copy, pass.pointers, self.step());
+                }
+                Look::Rows(padded) => {
+                    padded.point(at / width..next / width, input, copy, pass.pointers, self.step());
+                }
+            }
+            pass.group(at..next);
+            at = next;
+        }
+    }
+}
+
+/// One run over some rows.
+struct Pass<'a> {
+    gemm: &'a Gemm,
+    first_row: usize,
+    residual: Option<(&'a Residual, &'a [u8])>,
+    output: Output<'a>,
+    pointers: &'a mut [*const u8],
+}
+
+impl Pass<'_> {
+    /// All output channels of some pixels, whose pointers are there.
+    fn group(&mut self, pixels: Range<usize>) {
+        let gemm = self.gemm;
+        let mut sums = Line([0i32; SUMS]);
+        for block in &gemm.blocks {
+            let kernels = gemm.tiles.sums[block.vectors - 1];
+            let mut tiles = pixels.len().div_ceil(gemm.tiles.rows[block.vectors - 1]);
+            let mut place = self.start(block, pixels.start);
+            let mut at = pixels.start;
+            while tiles > 0 {
+                // As even as can be: a tile of one row would wait for its own sums.
+                let rows = (pixels.end - at).div_ceil(tiles);
+                tiles -= 1;
+                let tile = Tile {
+                    // A window of nothing has no pointers.
+                    pointers: self.pointers.as_ptr().wrapping_add(at - pixels.start),
+                    step: gemm.step(),
+                    offset: block.input,
+                    taps: gemm.taps,
+                    quads: gemm.quads,
+                    weights: gemm.weights.as_ptr().cast::<i8>().wrapping_add(block.weights),
+                    bias: gemm.bias.as_ptr().cast::<i32>().wrapping_add(block.constants),
+                    sums: sums.0.as_mut_ptr(),
+                };
+                // SAFETY: whoever has these tiles has proved that the processor can run them. `Sources` or `PaddedRows`
+                // filled the pointers of these pixels for every tap, each good for the group's offset and
+                // 4 × quads bytes more; `pack` filled weights and bias; `SUMS` is no less than any tile has.
+                unsafe { kernels[rows - 1](&tile) };
+                let mut places = [Place::default(); ROWS];
+                for place_of in &mut places[..rows] {
+                    *place_of = place.next(self);
+                }
+                self.store(block, &sums.0, &places[..rows]);
+                at += rows;
+            }
+        }
+    }
+
+    fn store(&mut self, block: &Block, sums: &[i32], places: &[Place]) {
+        let gemm = self.gemm;
+        let width = block.vectors * gemm.tiles.lanes;
+        let scale = &gemm.scale[block.constants / 16..][..width.div_ceil(16)];
+        // SAFETY: lines of 16 floats stand side by side, so that a slice of them is one of floats.
+        let scale = unsafe { std::slice::from_raw_parts(scale.as_ptr().cast::<f32>(), scale.len() * 16) };
+        let store = Store {
+            sums,
+            width,
+            channels: block.channels.len(),
+            scale: &scale[..width],
+            finish: &gemm.finish,
+            residual: self.residual,
+            places,
+            output: &mut self.output,
+        };
+        // SAFETY: as for the tile.
+        unsafe { (gemm.tiles.store)(store) };
+    }
+
+    fn start(&self, block: &Block, pixel: usize) -> Cursor {
+        let width = self.gemm.shape.output.width;
+        Cursor {
+            y: pixel / width,
+            x: pixel % width,
+            channel: block.channels.start,
+        }
+    }
+}
+
+/// Goes over the output's pixels.
+struct Cursor {
+    y: usize,
+    x: usize,
+    channel: usize,
+}
+
+impl Cursor {
+    #[inline]
+    fn next(&mut self, pass: &Pass) -> Place {
+        let layout = &pass.gemm.shape.output;
+        let row = self.y - pass.first_row;
+        let output = match pass.output {
+            Output::Bytes(_) => layout.at(row, self.x),
+            Output::Floats(_) => (row * layout.width + self.x) * layout.channels,
+        };
+        let residual = pass.residual.map_or(0, |(r, _)| r.layout.at(self.y, self.x));
+        self.x += 1;
+        if self.x == layout.width {
+            (self.y, self.x) = (self.y + 1, 0);
+        }
+        Place {
+            output: output + self.channel,
+            residual: residual + self.channel,
+        }
+    }
+}
+
+/// Two weights of -128 that one sum of 16 bits gets: the same place in a quad and the next one of a tap.
+fn two_lowest_meet(weights: &[i8]) -> bool {
+    // Whatever the order of packing, without one there are not two.
+    weights.contains(&i8::MIN)
+}
+
+fn lines<T: Copy, const N: usize>(values: &[T], fill: T) -> Vec<Line<[T; N]>> {
+    let line = |values: &[T]| Line(std::array::from_fn(|i| values.get(i).copied().unwrap_or(fill)));
+    values.chunks(N).map(line).collect()
+}

@@ -1,0 +1,141 @@
+//! Where the windows of a convolution look: one pointer for each window position of each output pixel.
+//!
+//! The tables are made once. While a kernel runs they become pointers for some pixels at a time, in the caller's
+//! scratch memory; those outside of the input point to a pixel of zero points, so that no kernel knows of padding.
+
+use super::conv::ConvShape;
+
+/// Largest input in bytes. Offsets of 32 bits then keep a sign for what lies outside.
+const LARGEST: usize = 1 << 30;
+
+/// Outside. The sum with any offset, or with itself, stays negative.
+const OUTSIDE: i32 = i32::MIN / 2;
+
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Output columns.
+    width: usize,
+    kernel: [usize; 2],
+    /// By output row, then ky: where the input row begins.
+    rows: Vec<i32>,
+    /// By kx, then output column: where the pixel begins in its row.
+    columns: Vec<i32>,
+    /// What a kernel sees outside.
+    padding: Vec<u8>,
+    /// A kernel may read this many bytes from where a pixel begins, even where that is more than its channels.
+    reach: usize,
+}
+
+impl Sources {
+    /// `None` where the input is too large.
+    pub fn new(shape: &ConvShape, zero: u8, reach: usize) -> Option<Sources> {
+        let input = &shape.input;
+        if input.span() >= LARGEST {
+            return None;
+        }
+        let offset = |axis: usize, at: usize, k: usize, length: usize, step: usize| {
+            let index = (at * shape.stride[axis] + k * shape.dilation[axis]) as isize - shape.pad[axis];
+            if index >= 0 && (index as usize) < length {
+                (index as usize * step) as i32
+            } else {
+                OUTSIDE
+            }
+        };
+        let mut rows = Vec::new();
+        for y in 0..shape.output.height {
+            rows.extend((0..shape.kernel[0]).map(|ky| offset(0, y, ky, input.height, input.row)));
+        }
+        let mut columns = Vec::new();
+        for kx in 0..shape.kernel[1] {
+            columns.extend((0..shape.output.width).map(|x| offset(1, x, kx, input.width, input.pixel)));
+        }
+        Some(Sources {
+            width: shape.output.width,
+            kernel: shape.kernel,
+            rows,
+            columns,
+            padding: vec![zero; reach],
+            reach,
+        })
+    }
+
+    /// Pointers per pixel.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Length of the copy that [`Self::point`] makes.
+    pub fn tail(&self) -> usize {
+        2 * self.reach
+    }
+
+    /// Fills `pointers`: those of all `pixels` (counted row by row) for the first window position, then, `step`
+    /// further, for the next. From each, `reach` bytes can be read, for as long as `self`, `input` and `tail` live and
+    /// stay as they are. `tail` gets a copy of the end of the input, for pixels where reading would run over it.
+    pub fn point(
+        &self,
+        pixels: std::ops::Range<usize>,
+        input: &[u8],
+        tail: &mut [u8],
+        pointers: &mut [*const u8],
+        step: usize,
+    ) {
+        // From here on, `reach` bytes are more than there are.
+        let safe = input.len().saturating_sub(self.reach);
+        let copied = &input[safe..];
+        tail[..copied.len()].copy_from_slice(copied);
+        let bases = Bases {
+            input: input.as_ptr(),
+            safe,
+            short: input.len() < self.reach,
+            tail: tail.as_ptr(),
+            padding: self.padding.as_ptr(),
+        };
+        let [height, width] = self.kernel;
+        for ky in 0..height {
+            for kx in 0..width {
+                let pointers = &mut pointers[(ky * width + kx) * step..][..pixels.len()];
+                let columns = &self.columns[kx * self.width..][..self.width];
+                let (mut y, mut x, mut at) = (pixels.start / self.width, pixels.start % self.width, 0);
+                while at < pointers.len() {
+                    let run = (self.width - x).min(pointers.len() - at);
+                    bases.row(
+                        self.rows[y * height + ky],
+                        &columns[x..][..run],
+                        &mut pointers[at..][..run],
+                    );
+                    (y, x, at) = (y + 1, 0, at + run);
+                }
+            }
+        }
+    }
+}
+
+/// Where pointers begin.
+struct Bases {
+    input: *const u8,
+    safe: usize,
+    /// The whole input is shorter than what may be read: the copy is all there is.
+    short: bool,
+    tail: *const u8,
+    padding: *const u8,
+}
+
+impl Bases {
+    #[inline]
+    fn row(&self, row: i32, columns: &[i32], pointers: &mut [*const u8]) {
+        if row < 0 {
+            return pointers.fill(self.padding);
+        }
+        for (pointer, &column) in pointers.iter_mut().zip(columns) {
+            let offset = row + column;
+            let inside = self.input.wrapping_add(offset as usize);
+            let from = if offset as usize > self.safe || self.short {
+                self.tail.wrapping_add((offset as usize).wrapping_sub(self.safe))
+            } else {
+                inside
+            };
+            *pointer = if offset < 0 { self.padding } else { from };
+        }
+    }
+}

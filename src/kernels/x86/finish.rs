@@ -1,0 +1,155 @@
+//! From sums to bytes, 64 at a time, with the vectors of AVX-512: [`Finish`] and [`Residual`] to the bit.
+//!
+//! Sixteen values are compared, multiplied and rounded as f32; what is left is done in lanes of 16 and of 8 bits, of
+//! which more fit a register: the zero point is added with saturation after the upper end was cut, the lower end is
+//! cut as a byte.
+
+use super::super::finish::{Finish, Middle, Residual};
+use std::arch::x86_64::*;
+
+/// What [`Finish`] and [`Residual`] say, spread over vectors.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    high: __m512,
+    zero: __m512i,
+    low: __m512i,
+    add: Option<Add>,
+}
+
+#[derive(Clone, Copy)]
+struct Add {
+    zero: __m512,
+    ratio: __m512,
+    middle: Option<Between>,
+}
+
+#[derive(Clone, Copy)]
+struct Between {
+    low: __m512,
+    high: __m512,
+    ratio: __m512,
+}
+
+/// The lanes of vector `j` of 64 channels, of which the first `channels` are there.
+#[inline]
+pub fn lanes(channels: usize, j: usize) -> __mmask16 {
+    let rest = channels.saturating_sub(16 * j).min(16);
+    ((1u32 << rest) - 1) as u16
+}
+
+/// The first `channels` bytes of 64.
+#[inline]
+pub fn bytes(channels: usize) -> __mmask64 {
+    if channels >= 64 { !0 } else { (1 << channels) - 1 }
+}
+
+impl Ends {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub fn new(finish: &Finish, residual: Option<&Residual>) -> Ends {
+        let spread = |v: i32| _mm512_set1_ps(v as f32);
+        let between = |m: Middle| Between {
+            low: spread(m.low - m.zero),
+            high: spread(m.high - m.zero),
+            ratio: _mm512_set1_ps(m.ratio),
+        };
+        Ends {
+            high: spread(finish.high - finish.zero),
+            zero: _mm512_set1_epi16(finish.zero as i16),
+            // Of bytes; where the table is a wide one this is not looked at.
+            low: _mm512_set1_epi8(finish.low as u8 as i8),
+            add: residual.map(|r| Add {
+                zero: spread(r.zero.into()),
+                ratio: _mm512_set1_ps(r.ratio),
+                middle: r.middle.map(between),
+            }),
+        }
+    }
+
+    /// Residual added, upper end cut, rounded: steps from the zero point. What is not a number or below all
+    /// integers becomes the lowest integer.
+    ///
+    /// # Safety
+    /// Where there is a residual, those of its 16 bytes that `mask` names can be read.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn round(&self, value: __m512, residual: *const u8, mask: __mmask16) -> __m512i {
+        let mut value = value;
+        if let Some(add) = &self.add {
+            if let Some(m) = &add.middle {
+                // The order of the operands matters: the second is taken where one is not a number.
+                let cut = _mm512_min_ps(_mm512_max_ps(value, m.low), m.high);
+                value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtps_epi32(cut)), m.ratio);
+            }
+            // SAFETY: the caller's promise.
+            let bytes = unsafe { _mm_maskz_loadu_epi8(mask, residual.cast()) };
+            let bytes = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+            value = _mm512_add_ps(value, _mm512_mul_ps(_mm512_sub_ps(bytes, add.zero), add.ratio));
+        }
+        _mm512_cvtps_epi32(_mm512_min_ps(self.high, value))
+    }
+
+    /// 64 sums with their scales to 64 bytes, before any table. Only the first `vectors` vectors are looked at.
+    ///
+    /// # Safety
+    /// `scale` has 16 × `vectors` entries; where there is a residual, it has `channels` bytes.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub unsafe fn bytes(
+        &self,
+        sums: [__m512i; 4],
+        scale: *const f32,
+        residual: *const u8,
+        channels: usize,
+        vectors: usize,
+    ) -> __m512i {
+        let mut steps = [_mm512_setzero_si512(); 4];
+        // SAFETY: the caller's promise.
+        unsafe {
+            macro_rules! vector {
+                ($j:literal) => {
+                    if $j < vectors {
+                        let scale = _mm512_loadu_ps(scale.add(16 * $j));
+                        let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[$j]), scale);
+                        let residual = residual.wrapping_add(16 * $j);
+                        steps[$j] = self.round(value, residual, lanes(channels, $j));
+                    }
+                };
+            }
+            vector!(0);
+            vector!(1);
+            vector!(2);
+            vector!(3);
+        }
+        // Each packing interleaves quarters of its operands: the last line puts them in order.
+        let first = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), self.zero);
+        let second = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), self.zero);
+        let bytes = _mm512_max_epu8(_mm512_packus_epi16(first, second), self.low);
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_permutexvar_epi32(order, bytes)
+    }
+}
+
+/// A table of 256 bytes in registers.
+#[derive(Clone, Copy)]
+pub struct Table([__m512i; 4]);
+
+impl Table {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+    pub fn new(table: &[u8; 256]) -> Table {
+        // SAFETY: four times 64 bytes are 256.
+        Table(std::array::from_fn(|i| unsafe {
+            _mm512_loadu_si512(table.as_ptr().add(64 * i).cast())
+        }))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+    pub fn look_up(&self, bytes: __m512i) -> __m512i {
+        let [a, b, c, d] = self.0;
+        let low = _mm512_permutex2var_epi8(a, bytes, b);
+        let high = _mm512_permutex2var_epi8(c, bytes, d);
+        _mm512_mask_blend_epi8(_mm512_movepi8_mask(bytes), low, high)
+    }
+}

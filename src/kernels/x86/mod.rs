@@ -1,0 +1,32 @@
+//! Kernels for x86-64: AVX2, AVX-VNNI, AVX512-VNNI.
+
+mod finish;
+mod store;
+mod vnni;
+
+use super::gemm::Tiles;
+
+pub const AVX512_VNNI: Tiles = Tiles {
+    lanes: 16,
+    rows: vnni::ROWS_512,
+    sums: vnni::SUMS_512,
+    slot: vnni::slot,
+    signed: false,
+    pairs: false,
+    store: store::with_avx512,
+};
+
+pub static AVX512_VNNI_VBMI: Tiles = Tiles {
+    store: store::with_avx512_vbmi,
+    ..AVX512_VNNI
+};
+
+pub static AVX_VNNI: Tiles = Tiles {
+    lanes: 8,
+    rows: vnni::ROWS_256,
+    sums: vnni::SUMS_256,
+    slot: vnni::slot,
+    signed: false,
+    pairs: false,
+    store: store::with_avx2,
+};
