@@ -1,6 +1,7 @@
 //! Convolution: dense, grouped, depthwise. A matrix product is one with a kernel of 1 × 1; a transposed one is
 //! several that each write every n-th pixel.
 
+use super::depthwise::Depthwise;
 use super::finish::{Finish, Residual};
 use super::gemm::Gemm;
 use super::isa::Isa;
@@ -115,11 +116,15 @@ pub struct PackedConv(Kind);
 enum Kind {
     Portable(portable::Conv),
     Gemm(Gemm),
+    Depthwise(Depthwise),
 }
 
 impl PackedConv {
     pub fn new(isa: Isa, spec: &ConvSpec) -> PackedConv {
         spec.check();
+        if let Some(depthwise) = isa.strips().and_then(|strips| Depthwise::new(strips, spec)) {
+            return PackedConv(Kind::Depthwise(depthwise));
+        }
         if !spec.shape.is_depthwise()
             && let Some(gemm) = isa.tiles().and_then(|tiles| Gemm::new(tiles, spec))
         {
@@ -133,6 +138,7 @@ impl PackedConv {
         match &self.0 {
             Kind::Portable(_) => 0,
             Kind::Gemm(gemm) => gemm.scratch(),
+            Kind::Depthwise(conv) => conv.scratch(),
         }
     }
 
@@ -149,6 +155,7 @@ impl PackedConv {
         match &self.0 {
             Kind::Portable(conv) => conv.run(rows, input, residual, output),
             Kind::Gemm(gemm) => gemm.run(rows, input, residual, Output::Bytes(output), scratch),
+            Kind::Depthwise(conv) => conv.run(rows, input, residual, Output::Bytes(output), scratch),
         }
     }
 
@@ -157,6 +164,7 @@ impl PackedConv {
         match &self.0 {
             Kind::Portable(conv) => conv.run_f32(rows, input, output),
             Kind::Gemm(gemm) => gemm.run(rows, input, None, Output::Floats(output), scratch),
+            Kind::Depthwise(conv) => conv.run(rows, input, None, Output::Floats(output), scratch),
         }
     }
 }

@@ -78,6 +78,11 @@ impl Finish {
     pub fn check(&self) {
         let steps = self.table.as_ref().map_or(256, |t| t.len());
         assert!(steps == 256 || steps == WIDE, "a table has 256 or {WIDE} entries");
+        // Far from where lanes of 16 bits end.
+        assert!(
+            self.zero.unsigned_abs() < 1 << 14,
+            "the zero point is far outside of the steps"
+        );
         assert!(0 <= self.low && self.low <= self.high && (self.high as usize) < steps);
     }
 }

@@ -8,7 +8,7 @@
 use super::conv::{ConvShape, ConvSpec};
 use super::finish::{Finish, Residual};
 use super::padded::PaddedRows;
-use super::sources::Sources;
+use super::sources::{self, Sources};
 use super::store::{Output, Place, Store};
 use std::ops::Range;
 
@@ -266,11 +266,7 @@ impl Gemm {
         }
         assert!(scratch.len() >= self.scratch() && rows.end <= self.shape.output.height);
         assert!(input.len() >= self.shape.input.span());
-        let aligned = scratch.as_ptr().align_offset(align_of::<*const u8>());
-        let (pointers, copy) =
-            scratch[aligned..].split_at_mut(self.taps * self.step() * size_of::<*const u8>());
-        // SAFETY: any bits are a pointer; what a kernel follows was written first.
-        let (_, pointers, _) = unsafe { pointers.align_to_mut::<*const u8>() };
+        let (pointers, copy) = sources::pointers(scratch, self.taps * self.step());
         let mut pass = Pass {
             gemm: self,
             first_row: rows.start,
@@ -351,14 +347,12 @@ impl Pass<'_> {
     fn store(&mut self, block: &Block, sums: &[i32], places: &[Place]) {
         let gemm = self.gemm;
         let width = block.vectors * gemm.tiles.lanes;
-        let scale = &gemm.scale[block.constants / 16..][..width.div_ceil(16)];
-        // SAFETY: lines of 16 floats stand side by side, so that a slice of them is one of floats.
-        let scale = unsafe { std::slice::from_raw_parts(scale.as_ptr().cast::<f32>(), scale.len() * 16) };
+        let scale = &flat(&gemm.scale)[block.constants..][..width];
         let store = Store {
             sums,
             width,
             channels: block.channels.len(),
-            scale: &scale[..width],
+            scale,
             finish: &gemm.finish,
             residual: self.residual,
             places,
@@ -412,7 +406,15 @@ fn two_lowest_meet(weights: &[i8]) -> bool {
     weights.contains(&i8::MIN)
 }
 
-fn lines<T: Copy, const N: usize>(values: &[T], fill: T) -> Vec<Line<[T; N]>> {
+/// Values as lines of memory.
+pub fn lines<T: Copy, const N: usize>(values: &[T], fill: T) -> Vec<Line<[T; N]>> {
     let line = |values: &[T]| Line(std::array::from_fn(|i| values.get(i).copied().unwrap_or(fill)));
     values.chunks(N).map(line).collect()
+}
+
+/// Lines of memory as values.
+pub fn flat<T, const N: usize>(lines: &[Line<[T; N]>]) -> &[T] {
+    const { assert!(size_of::<Line<[T; N]>>() == N * size_of::<T>()) };
+    // SAFETY: a line is its values and nothing else, as the line above asserts, and they stand side by side.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * N) }
 }

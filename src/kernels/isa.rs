@@ -1,5 +1,6 @@
 //! Which instructions the processor has, and plain code compiled for them.
 
+use super::depthwise::Strips;
 use super::gemm::Tiles;
 use std::sync::OnceLock;
 
@@ -170,6 +171,19 @@ impl Isa {
             Kind::Avx512Vnni => Some(&super::x86::AVX512_VNNI),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512VnniVbmi => Some(&super::x86::AVX512_VNNI_VBMI),
+        }
+    }
+
+    /// Kernels for depthwise convolution.
+    pub(super) fn strips(self) -> Option<&'static Strips> {
+        match self.0 {
+            Kind::Portable => None,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::AvxVnni => None,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => Some(&super::x86::AVX512_STRIPS),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512VnniVbmi => Some(&super::x86::AVX512_VBMI_STRIPS),
         }
     }
 }

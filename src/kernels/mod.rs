@@ -18,6 +18,7 @@
 
 pub mod binary;
 pub mod conv;
+mod depthwise;
 pub mod finish;
 pub mod float;
 mod gemm;

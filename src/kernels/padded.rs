@@ -62,11 +62,6 @@ impl PaddedRows {
         })
     }
 
-    /// Pointers per pixel.
-    pub fn taps(&self) -> usize {
-        self.kernel
-    }
-
     /// Length of the copy, with what may be read behind it.
     pub fn bytes(&self) -> usize {
         self.height(self.rows) * self.row + self.reach

@@ -139,3 +139,12 @@ impl Bases {
         }
     }
 }
+
+/// Takes space for some pointers from the front of `scratch`; also returns what is left.
+pub fn pointers(scratch: &mut [u8], count: usize) -> (&mut [*const u8], &mut [u8]) {
+    let aligned = scratch.as_ptr().align_offset(align_of::<*const u8>());
+    let (space, rest) = scratch[aligned..].split_at_mut(count * size_of::<*const u8>());
+    // SAFETY: any bits are a pointer; to follow one is the follower's promise.
+    let (_, pointers, _) = unsafe { space.align_to_mut::<*const u8>() };
+    (pointers, rest)
+}

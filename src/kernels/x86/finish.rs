@@ -31,14 +31,14 @@ struct Between {
 }
 
 /// The lanes of vector `j` of 64 channels, of which the first `channels` are there.
-#[inline]
+#[inline(always)]
 pub fn lanes(channels: usize, j: usize) -> __mmask16 {
     let rest = channels.saturating_sub(16 * j).min(16);
     ((1u32 << rest) - 1) as u16
 }
 
 /// The first `channels` bytes of 64.
-#[inline]
+#[inline(always)]
 pub fn bytes(channels: usize) -> __mmask64 {
     if channels >= 64 { !0 } else { (1 << channels) - 1 }
 }
@@ -67,13 +67,10 @@ impl Ends {
     }
 
     /// Residual added, upper end cut, rounded: steps from the zero point. What is not a number or below all
-    /// integers becomes the lowest integer.
-    ///
-    /// # Safety
-    /// Where there is a residual, those of its 16 bytes that `mask` names can be read.
+    /// integers becomes the lowest integer. `residual` makes the bytes that are added, as integers.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn round(&self, value: __m512, residual: *const u8, mask: __mmask16) -> __m512i {
+    fn round(&self, value: __m512, residual: __m512i) -> __m512i {
         let mut value = value;
         if let Some(add) = &self.add {
             if let Some(m) = &add.middle {
@@ -81,58 +78,130 @@ impl Ends {
                 let cut = _mm512_min_ps(_mm512_max_ps(value, m.low), m.high);
                 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtps_epi32(cut)), m.ratio);
             }
-            // SAFETY: the caller's promise.
-            let bytes = unsafe { _mm_maskz_loadu_epi8(mask, residual.cast()) };
-            let bytes = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+            let bytes = _mm512_cvtepi32_ps(residual);
             value = _mm512_add_ps(value, _mm512_mul_ps(_mm512_sub_ps(bytes, add.zero), add.ratio));
         }
         _mm512_cvtps_epi32(_mm512_min_ps(self.high, value))
     }
 
-    /// 64 sums with their scales to 64 bytes, before any table. Only the first `vectors` vectors are looked at.
+    /// 16 × `VECTORS` sums with their scales to bytes, before any table.
     ///
     /// # Safety
-    /// `scale` has 16 × `vectors` entries; where there is a residual, it has `channels` bytes.
+    /// `scale` has 16 × `VECTORS` entries; where there is a residual, it has `channels` bytes.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub unsafe fn bytes(
+    pub unsafe fn bytes<const VECTORS: usize>(
         &self,
         sums: [__m512i; 4],
         scale: *const f32,
         residual: *const u8,
         channels: usize,
-        vectors: usize,
     ) -> __m512i {
         let mut steps = [_mm512_setzero_si512(); 4];
-        // SAFETY: the caller's promise.
-        unsafe {
-            macro_rules! vector {
-                ($j:literal) => {
-                    if $j < vectors {
+        macro_rules! vector {
+            ($j:literal) => {
+                if $j < VECTORS {
+                    // SAFETY: the caller's promise; no lane is read that is not there.
+                    let (scale, bytes) = unsafe {
                         let scale = _mm512_loadu_ps(scale.add(16 * $j));
-                        let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[$j]), scale);
-                        let residual = residual.wrapping_add(16 * $j);
-                        steps[$j] = self.round(value, residual, lanes(channels, $j));
-                    }
-                };
-            }
-            vector!(0);
-            vector!(1);
-            vector!(2);
-            vector!(3);
+                        let bytes = match self.add {
+                            None => _mm_setzero_si128(),
+                            Some(_) => {
+                                let from = residual.wrapping_add(16 * $j).cast();
+                                _mm_maskz_loadu_epi8(lanes(channels, $j), from)
+                            }
+                        };
+                        (scale, bytes)
+                    };
+                    let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[$j]), scale);
+                    steps[$j] = self.round(value, _mm512_cvtepu8_epi32(bytes));
+                }
+            };
         }
-        // Each packing interleaves quarters of its operands: the last line puts them in order.
+        vector!(0);
+        vector!(1);
+        vector!(2);
+        vector!(3);
+        // Packing goes by quarters of a register: the last line puts them in order.
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_permutexvar_epi32(order, self.pack(steps))
+    }
+
+    /// 64 sums to bytes. Quarter `q` of register `j` is of channels 16 q + 4 j and the three that follow; `scale`
+    /// stands in the order of the registers.
+    ///
+    /// # Safety
+    /// `scale` has 64 entries; where there is a residual, it has `channels` bytes.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub unsafe fn bytes_by_quarters(
+        &self,
+        sums: [__m512i; 4],
+        scale: *const f32,
+        residual: *const u8,
+        channels: usize,
+    ) -> __m512i {
+        let none = _mm512_setzero_si512();
+        let mut added = [none; 4];
+        if self.add.is_some() {
+            // SAFETY: the caller's promise.
+            let all = unsafe { _mm512_maskz_loadu_epi8(bytes(channels), residual.cast()) };
+            let (low, high) = (_mm512_unpacklo_epi8(all, none), _mm512_unpackhi_epi8(all, none));
+            added = [
+                _mm512_unpacklo_epi16(low, none),
+                _mm512_unpackhi_epi16(low, none),
+                _mm512_unpacklo_epi16(high, none),
+                _mm512_unpackhi_epi16(high, none),
+            ];
+        }
+        let mut steps = [none; 4];
+        macro_rules! vector {
+            ($j:literal) => {
+                // SAFETY: the caller's promise.
+                let scale = unsafe { _mm512_loadu_ps(scale.add(16 * $j)) };
+                let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[$j]), scale);
+                steps[$j] = self.round(value, added[$j]);
+            };
+        }
+        vector!(0);
+        vector!(1);
+        vector!(2);
+        vector!(3);
+        self.pack(steps)
+    }
+
+    /// Zero point, lower end, and the four registers in one.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn pack(&self, steps: [__m512i; 4]) -> __m512i {
         let first = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), self.zero);
         let second = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), self.zero);
-        let bytes = _mm512_max_epu8(_mm512_packus_epi16(first, second), self.low);
-        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        _mm512_permutexvar_epi32(order, bytes)
+        _mm512_max_epu8(_mm512_packus_epi16(first, second), self.low)
     }
 }
 
 /// A table of 256 bytes in registers.
 #[derive(Clone, Copy)]
 pub struct Table([__m512i; 4]);
+
+/// One without instructions for it: byte by byte.
+pub struct Slow<'a>(pub &'a [u8; 256]);
+
+impl Slow<'_> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub fn look_up(&self, values: __m512i) -> __m512i {
+        let mut bytes = [0u8; 64];
+        // SAFETY: 64 bytes are there to be written and read.
+        unsafe {
+            _mm512_storeu_si512(bytes.as_mut_ptr().cast(), values);
+            for byte in &mut bytes {
+                *byte = self.0[usize::from(*byte)];
+            }
+            _mm512_loadu_si512(bytes.as_ptr().cast())
+        }
+    }
+}
 
 impl Table {
     #[inline]

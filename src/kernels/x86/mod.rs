@@ -1,10 +1,15 @@
 //! Kernels for x86-64: AVX2, AVX-VNNI, AVX512-VNNI.
 
+mod depthwise;
 mod finish;
 mod store;
 mod vnni;
 
+use super::depthwise::Strips;
 use super::gemm::Tiles;
+
+pub static AVX512_STRIPS: Strips = depthwise::STRIPS;
+pub static AVX512_VBMI_STRIPS: Strips = depthwise::STRIPS_VBMI;
 
 pub const AVX512_VNNI: Tiles = Tiles {
     lanes: 16,
