@@ -164,7 +164,7 @@ impl Isa {
         match self.0 {
             Kind::Portable => None,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => None,
+            Kind::Avx2 => Some(&super::x86::AVX2),
             #[cfg(target_arch = "x86_64")]
             Kind::AvxVnni => Some(&super::x86::AVX_VNNI),
             #[cfg(target_arch = "x86_64")]

@@ -1,8 +1,11 @@
 //! Kernels for x86-64: AVX2, AVX-VNNI, AVX512-VNNI.
 
+mod avx2;
 mod depthwise;
 mod finish;
+mod finish256;
 mod store;
+mod tile;
 mod vnni;
 
 use super::depthwise::Strips;
@@ -33,5 +36,15 @@ pub static AVX_VNNI: Tiles = Tiles {
     slot: vnni::slot,
     signed: false,
     pairs: false,
-    store: store::with_avx2,
+    store: finish256::with_avx2,
+};
+
+pub static AVX2: Tiles = Tiles {
+    lanes: 8,
+    rows: avx2::ROWS,
+    sums: avx2::SUMS,
+    slot: avx2::slot,
+    signed: false,
+    pairs: false,
+    store: finish256::with_avx2,
 };

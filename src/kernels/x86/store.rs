@@ -1,15 +1,8 @@
-//! The end of a tile, with the vectors of each instruction set.
+//! The end of a tile, with the vectors of AVX-512.
 
 use super::super::store::{Output, Store, store};
 use super::finish::{Ends, Slow, Table, bytes};
 use std::arch::x86_64::*;
-
-/// # Safety
-/// The processor has AVX2.
-#[target_feature(enable = "avx2")]
-pub unsafe fn with_avx2(tile: Store) {
-    store(tile);
-}
 
 /// A function that stores tiles; `$table` makes something with a `look_up` of a table of 256 bytes.
 macro_rules! with_avx512 {

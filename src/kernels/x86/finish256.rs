@@ -1,0 +1,156 @@
+//! From sums to bytes with the vectors of AVX2: see [`super::finish`], of which this is the half.
+
+use super::super::finish::{Finish, Middle, Residual};
+use super::super::store::{Output, Store, store};
+use std::arch::x86_64::*;
+
+/// What [`Finish`] and [`Residual`] say, spread over vectors.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    high: __m256,
+    zero: __m256i,
+    low: __m128i,
+    add: Option<Add>,
+}
+
+#[derive(Clone, Copy)]
+struct Add {
+    zero: __m256,
+    ratio: __m256,
+    middle: Option<Between>,
+}
+
+#[derive(Clone, Copy)]
+struct Between {
+    low: __m256,
+    high: __m256,
+    ratio: __m256,
+}
+
+impl Ends {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub fn new(finish: &Finish, residual: Option<&Residual>) -> Ends {
+        let spread = |v: i32| _mm256_set1_ps(v as f32);
+        let between = |m: Middle| Between {
+            low: spread(m.low - m.zero),
+            high: spread(m.high - m.zero),
+            ratio: _mm256_set1_ps(m.ratio),
+        };
+        Ends {
+            high: spread(finish.high - finish.zero),
+            zero: _mm256_set1_epi16(finish.zero as i16),
+            low: _mm_set1_epi8(finish.low as u8 as i8),
+            add: residual.map(|r| Add {
+                zero: spread(r.zero.into()),
+                ratio: _mm256_set1_ps(r.ratio),
+                middle: r.middle.map(between),
+            }),
+        }
+    }
+
+    /// Residual added, upper end cut, rounded: steps from the zero point.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn round(&self, value: __m256, residual: __m128i) -> __m256i {
+        let mut value = value;
+        if let Some(add) = &self.add {
+            if let Some(m) = &add.middle {
+                // The order of the operands matters: the second is taken where one is not a number.
+                let cut = _mm256_min_ps(_mm256_max_ps(value, m.low), m.high);
+                value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtps_epi32(cut)), m.ratio);
+            }
+            let bytes = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(residual));
+            value = _mm256_add_ps(value, _mm256_mul_ps(_mm256_sub_ps(bytes, add.zero), add.ratio));
+        }
+        _mm256_cvtps_epi32(_mm256_min_ps(self.high, value))
+    }
+
+    /// 16 sums to bytes, before any table. `residual` is not looked at where there is none.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub fn bytes(&self, sums: [__m256i; 2], scale: [__m256; 2], residual: __m128i) -> __m128i {
+        let first = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[0]), scale[0]);
+        let second = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[1]), scale[1]);
+        let first = self.round(first, residual);
+        let second = self.round(second, _mm_srli_si128::<8>(residual));
+        // Packing goes by halves of a register: the permutation puts them in order.
+        let steps = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(first, second));
+        let steps = _mm256_adds_epi16(steps, self.zero);
+        let bytes = _mm_packus_epi16(
+            _mm256_castsi256_si128(steps),
+            _mm256_extracti128_si256::<1>(steps),
+        );
+        _mm_max_epu8(bytes, self.low)
+    }
+}
+
+/// # Safety
+/// The processor has AVX2; the scale has a multiple of eight entries.
+#[target_feature(enable = "avx2")]
+pub unsafe fn with_avx2(tile: Store) {
+    let table = tile.finish.table.as_deref();
+    let Output::Bytes(output) = &mut *tile.output else {
+        return store(tile);
+    };
+    if table.is_some_and(|t| t.len() != 256) {
+        return store(tile);
+    }
+    let ends = Ends::new(tile.finish, tile.residual.map(|r| r.0));
+    let width = tile.width;
+    assert!(tile.scale.len() >= width && width.is_multiple_of(8));
+    for (place, sums) in tile.places.iter().zip(tile.sums.chunks_exact(width)) {
+        let out = &mut output[place.output..][..tile.channels];
+        // (A closure would not be compiled into this function, which has more instructions than its callers.)
+        let residual = match tile.residual {
+            None => None,
+            Some((_, bytes)) => Some(&bytes[place.residual..][..tile.channels]),
+        };
+        for (i, out) in out.chunks_mut(16).enumerate() {
+            let mut done = [0u8; 16];
+            let second = 16 * i + 8 < width;
+            // SAFETY: the loads are of eight sums and eight scales inside of `width`, and of as many bytes as are there;
+            // so are the stores.
+            unsafe {
+                let added = match residual {
+                    None => _mm_setzero_si128(),
+                    Some(bytes) if out.len() == 16 => _mm_loadu_si128(bytes.as_ptr().add(16 * i).cast()),
+                    Some(bytes) if out.len() == 8 => _mm_loadl_epi64(bytes.as_ptr().add(16 * i).cast()),
+                    Some(bytes) => {
+                        let mut some = [0u8; 16];
+                        some[..out.len()].copy_from_slice(&bytes[16 * i..]);
+                        _mm_loadu_si128(some.as_ptr().cast())
+                    }
+                };
+                let (sums, scales) = (sums.as_ptr().add(16 * i), tile.scale.as_ptr().add(16 * i));
+                let mut sum = [_mm256_loadu_si256(sums.cast()), _mm256_setzero_si256()];
+                let mut scale = [_mm256_loadu_ps(scales), _mm256_setzero_ps()];
+                if second {
+                    sum[1] = _mm256_loadu_si256(sums.add(8).cast());
+                    scale[1] = _mm256_loadu_ps(scales.add(8));
+                }
+                let bytes = ends.bytes(sum, scale, added);
+                match (table, out.len()) {
+                    (None, 16) => {
+                        _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+                        continue;
+                    }
+                    (None, 8) => {
+                        _mm_storel_epi64(out.as_mut_ptr().cast(), bytes);
+                        continue;
+                    }
+                    _ => {}
+                }
+                _mm_storeu_si128(done.as_mut_ptr().cast(), bytes);
+            }
+            match table {
+                None => out.copy_from_slice(&done[..out.len()]),
+                Some(table) => {
+                    for (out, &byte) in out.iter_mut().zip(&done) {
+                        *out = table[usize::from(byte)];
+                    }
+                }
+            }
+        }
+    }
+}
