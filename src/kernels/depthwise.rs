@@ -21,6 +21,8 @@ pub struct Strips {
     pub pack: fn(usize, &dyn Fn(usize, usize) -> i8, &mut Vec<i8>),
     /// The kernel takes the input's values less 128.
     pub signed: bool,
+    /// See [`super::gemm::Tiles::careful`].
+    pub careful: Option<&'static Strips>,
     pub row: unsafe fn(&mut Row),
 }
 
@@ -112,6 +114,10 @@ impl Depthwise {
         if !shape.is_depthwise() || spec.weight_zero.iter().any(|z| *z != 0) {
             return None;
         }
+        let strips = match strips.careful {
+            Some(careful) if spec.weights.contains(&i8::MIN) => careful,
+            _ => strips,
+        };
         let taps = shape.depth();
         let blocks = channels.div_ceil(strips.block);
         let mut weights = Vec::new();

@@ -39,8 +39,9 @@ pub struct Tiles {
     pub slot: fn(usize, usize) -> usize,
     /// The kernels take the input's values less 128.
     pub signed: bool,
-    /// Whether sums of two products have to fit 16 bits: then -128 × -128 twice must not meet.
-    pub pairs: bool,
+    /// What to take instead where a weight is -128: kernels that add two products in 16 bits, where twice -128 × -128
+    /// does not fit, have others beside them.
+    pub careful: Option<&'static Tiles>,
     pub store: unsafe fn(Store),
 }
 
@@ -117,6 +118,10 @@ impl Gemm {
     /// `None` for what these kernels do not do: weights with zero points, and inputs of a gigabyte.
     pub fn new(tiles: &'static Tiles, spec: &ConvSpec) -> Option<Gemm> {
         let shape = spec.shape;
+        let tiles = match tiles.careful {
+            Some(careful) if spec.weights.contains(&i8::MIN) => careful,
+            _ => tiles,
+        };
         if spec.weight_zero.iter().any(|z| *z != 0) {
             return None;
         }
@@ -153,11 +158,11 @@ impl Gemm {
                 fit.max(TOGETHER)
             }
         };
-        gemm.pack(spec)?;
+        gemm.pack(spec);
         Some(gemm)
     }
 
-    fn pack(&mut self, spec: &ConvSpec) -> Option<()> {
+    fn pack(&mut self, spec: &ConvSpec) {
         let (shape, lanes) = (&self.shape, self.tiles.lanes);
         let per_group = shape.output.channels / shape.groups;
         let (mut weights, mut bias, mut scale) = (Vec::new(), Vec::new(), Vec::new());
@@ -188,13 +193,9 @@ impl Gemm {
                 self.blocks.push(block);
             }
         }
-        if self.tiles.pairs && two_lowest_meet(&weights) {
-            return None;
-        }
         self.weights = lines(&weights, 0);
         self.bias = lines(&bias, 0);
         self.scale = lines(&scale, 0.0);
-        Some(())
     }
 
     /// By tap, quad, vector, and in the vector as the instruction set wants it.
@@ -398,12 +399,6 @@ impl Cursor {
             residual: residual + self.channel,
         }
     }
-}
-
-/// Two weights of -128 that one sum of 16 bits gets: the same place in a quad and the next one of a tap.
-fn two_lowest_meet(weights: &[i8]) -> bool {
-    // Whatever the order of packing, without one there are not two.
-    weights.contains(&i8::MIN)
 }
 
 /// Values as lines of memory.

@@ -79,6 +79,10 @@ enum Kind {
     Avx512Vnni,
     #[cfg(target_arch = "x86_64")]
     Avx512VnniVbmi,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 impl Kind {
@@ -93,6 +97,10 @@ impl Kind {
         Kind::Avx512Vnni,
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512VnniVbmi,
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon,
+        #[cfg(target_arch = "aarch64")]
+        Kind::NeonDot,
     ];
 
     fn is_here(self) -> bool {
@@ -114,6 +122,11 @@ impl Kind {
             Kind::Avx512Vnni => avx512_vnni(),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512VnniVbmi => avx512_vnni() && is_x86_feature_detected!("avx512vbmi"),
+            // Part of every 64-bit ARM.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => true,
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => std::arch::is_aarch64_feature_detected!("dotprod"),
         }
     }
 }
@@ -156,6 +169,10 @@ impl Isa {
             Kind::Avx512Vnni => "AVX512-VNNI",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512VnniVbmi => "AVX512-VNNI-VBMI",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "NEON",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => "NEON-dotprod",
         }
     }
 
@@ -171,6 +188,10 @@ impl Isa {
             Kind::Avx512Vnni => Some(&super::x86::AVX512_VNNI),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512VnniVbmi => Some(&super::x86::AVX512_VNNI_VBMI),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => Some(&super::neon::NEON),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => Some(&super::neon::DOT),
         }
     }
 
@@ -184,6 +205,8 @@ impl Isa {
             Kind::Avx512Vnni => Some(&super::x86::AVX512_STRIPS),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512VnniVbmi => Some(&super::x86::AVX512_VBMI_STRIPS),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => Some(&super::neon::STRIPS),
         }
     }
 }

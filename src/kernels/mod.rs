@@ -24,6 +24,8 @@ pub mod float;
 mod gemm;
 pub mod isa;
 pub mod layout;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod padded;
 mod portable;
 pub mod reference;

@@ -11,6 +11,7 @@ pub const STRIPS: Strips = Strips {
     slot,
     pack,
     signed: false,
+    careful: None,
     row: with_avx512,
 };
 

@@ -20,7 +20,7 @@ pub const AVX512_VNNI: Tiles = Tiles {
     sums: vnni::SUMS_512,
     slot: vnni::slot,
     signed: false,
-    pairs: false,
+    careful: None,
     store: store::with_avx512,
 };
 
@@ -35,7 +35,7 @@ pub static AVX_VNNI: Tiles = Tiles {
     sums: vnni::SUMS_256,
     slot: vnni::slot,
     signed: false,
-    pairs: false,
+    careful: None,
     store: finish256::with_avx2,
 };
 
@@ -45,6 +45,6 @@ pub static AVX2: Tiles = Tiles {
     sums: avx2::SUMS,
     slot: avx2::slot,
     signed: false,
-    pairs: false,
+    careful: None,
     store: finish256::with_avx2,
 };

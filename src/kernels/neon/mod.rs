@@ -1,0 +1,46 @@
+//! Kernels for 64-bit ARM: NEON, and NEON with the dot product instructions.
+
+mod depthwise;
+mod dot;
+mod mlal;
+mod store;
+mod tile;
+
+use super::gemm::Tiles;
+
+/// Where the weight of lane and k stands in a vector: the lanes one behind the other.
+fn slot(lane: usize, k: usize) -> usize {
+    lane * 4 + k
+}
+
+pub static DOT: Tiles = Tiles {
+    lanes: 4,
+    rows: dot::ROWS,
+    sums: dot::SUMS,
+    slot,
+    signed: true,
+    careful: None,
+    store: store::store,
+};
+
+pub static NEON: Tiles = Tiles {
+    lanes: 4,
+    rows: mlal::ROWS,
+    sums: mlal::SUMS,
+    slot,
+    signed: true,
+    careful: Some(&NEON_CAREFUL),
+    store: store::store,
+};
+
+static NEON_CAREFUL: Tiles = Tiles {
+    lanes: 4,
+    rows: mlal::ROWS,
+    sums: mlal::CAREFUL_SUMS,
+    slot,
+    signed: true,
+    careful: None,
+    store: store::store,
+};
+
+pub use depthwise::STRIPS;

@@ -1,0 +1,170 @@
+//! From sums to bytes with NEON: [`Finish`] and [`Residual`] to the bit, 16 at a time.
+
+use super::super::finish::{Finish, Middle, Residual};
+use super::super::store::{self, Output, Store};
+use std::arch::aarch64::*;
+
+/// What [`Finish`] and [`Residual`] say, spread over vectors.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    low: float32x4_t,
+    high: float32x4_t,
+    zero: int16x8_t,
+    add: Option<Add>,
+}
+
+#[derive(Clone, Copy)]
+struct Add {
+    zero: float32x4_t,
+    ratio: float32x4_t,
+    middle: Option<Between>,
+}
+
+#[derive(Clone, Copy)]
+struct Between {
+    low: float32x4_t,
+    high: float32x4_t,
+    ratio: float32x4_t,
+}
+
+impl Ends {
+    #[inline(always)]
+    pub fn new(finish: &Finish, residual: Option<&Residual>) -> Ends {
+        // SAFETY: NEON is part of every 64-bit ARM.
+        let spread = |v: f32| unsafe { vdupq_n_f32(v) };
+        let between = |m: Middle| Between {
+            low: spread((m.low - m.zero) as f32),
+            high: spread((m.high - m.zero) as f32),
+            ratio: spread(m.ratio),
+        };
+        Ends {
+            low: spread((finish.low - finish.zero) as f32),
+            high: spread((finish.high - finish.zero) as f32),
+            // SAFETY: as above.
+            zero: unsafe { vdupq_n_s16(finish.zero as i16) },
+            add: residual.map(|r| Add {
+                zero: spread(r.zero.into()),
+                ratio: spread(r.ratio),
+                middle: r.middle.map(between),
+            }),
+        }
+    }
+
+    /// Residual added, ends cut, rounded: steps from the zero point. `residual` holds the bytes that are added.
+    #[inline(always)]
+    fn round(&self, sum: int32x4_t, scale: float32x4_t, residual: uint16x4_t) -> int16x4_t {
+        // SAFETY: NEON is part of every 64-bit ARM.
+        unsafe {
+            let mut value = vmulq_f32(vcvtq_f32_s32(sum), scale);
+            if let Some(add) = &self.add {
+                if let Some(m) = &add.middle {
+                    // These take the number where one of two is not one.
+                    let cut = vminnmq_f32(vmaxnmq_f32(value, m.low), m.high);
+                    value = vmulq_f32(vcvtq_f32_s32(vcvtnq_s32_f32(cut)), m.ratio);
+                }
+                let bytes = vcvtq_f32_u32(vmovl_u16(residual));
+                value = vaddq_f32(value, vmulq_f32(vsubq_f32(bytes, add.zero), add.ratio));
+            }
+            vmovn_s32(vcvtnq_s32_f32(vminnmq_f32(
+                vmaxnmq_f32(value, self.low),
+                self.high,
+            )))
+        }
+    }
+
+    /// 16 sums to bytes, before any table. `residual` is not looked at where there is none.
+    #[inline(always)]
+    pub fn bytes(&self, sums: [int32x4_t; 4], scale: [float32x4_t; 4], residual: uint8x16_t) -> uint8x16_t {
+        // SAFETY: NEON is part of every 64-bit ARM.
+        unsafe {
+            let (low, high) = (vmovl_u8(vget_low_u8(residual)), vmovl_high_u8(residual));
+            let first = vcombine_s16(
+                self.round(sums[0], scale[0], vget_low_u16(low)),
+                self.round(sums[1], scale[1], vget_high_u16(low)),
+            );
+            let second = vcombine_s16(
+                self.round(sums[2], scale[2], vget_low_u16(high)),
+                self.round(sums[3], scale[3], vget_high_u16(high)),
+            );
+            vcombine_u8(
+                vqmovun_s16(vqaddq_s16(first, self.zero)),
+                vqmovun_s16(vqaddq_s16(second, self.zero)),
+            )
+        }
+    }
+
+    /// Finishes up to 16 sums and stores them, by way of `table` where there is one.
+    ///
+    /// # Safety
+    /// 16 sums and scales can be read.
+    #[inline(always)]
+    pub unsafe fn put(
+        &self,
+        sums: *const i32,
+        scale: *const f32,
+        residual: Option<&[u8]>,
+        table: Option<&[u8]>,
+        out: &mut [u8],
+    ) {
+        let mut done = [0u8; 16];
+        // SAFETY: the caller's promise; a whole vector of bytes is touched only where there is one.
+        unsafe {
+            let added = match residual {
+                None => vdupq_n_u8(0),
+                Some(bytes) if bytes.len() == 16 => vld1q_u8(bytes.as_ptr()),
+                Some(bytes) => {
+                    done[..bytes.len()].copy_from_slice(bytes);
+                    vld1q_u8(done.as_ptr())
+                }
+            };
+            let sums = [0, 4, 8, 12].map(|i| vld1q_s32(sums.add(i)));
+            let scale = [0, 4, 8, 12].map(|i| vld1q_f32(scale.add(i)));
+            let bytes = self.bytes(sums, scale, added);
+            if table.is_none() && out.len() == 16 {
+                return vst1q_u8(out.as_mut_ptr(), bytes);
+            }
+            vst1q_u8(done.as_mut_ptr(), bytes);
+        }
+        match table {
+            None => out.copy_from_slice(&done[..out.len()]),
+            Some(table) => {
+                for (out, &byte) in out.iter_mut().zip(&done) {
+                    *out = table[usize::from(byte)];
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// None beyond what [`Store`] says: NEON is part of every 64-bit ARM.
+pub unsafe fn store(tile: Store) {
+    let table = tile.finish.table.as_deref();
+    let Output::Bytes(output) = &mut *tile.output else {
+        return store::store(tile);
+    };
+    if table.is_some_and(|t| t.len() != 256) {
+        return store::store(tile);
+    }
+    let ends = Ends::new(tile.finish, tile.residual.map(|r| r.0));
+    for (place, sums) in tile.places.iter().zip(tile.sums.chunks_exact(tile.width)) {
+        let out = &mut output[place.output..][..tile.channels];
+        let residual = tile
+            .residual
+            .map(|(_, bytes)| &bytes[place.residual..][..tile.channels]);
+        for (i, out) in out.chunks_mut(16).enumerate() {
+            let residual = residual.map(|bytes| &bytes[16 * i..][..out.len()]);
+            let (mut some, mut scales) = ([0; 16], [0.0; 16]);
+            let (from, scale) = (&sums[16 * i..], &tile.scale[16 * i..]);
+            let (from, scale) = if from.len() < 16 {
+                some[..from.len()].copy_from_slice(from);
+                scales[..from.len()].copy_from_slice(&scale[..from.len()]);
+                (some.as_ptr(), scales.as_ptr())
+            } else {
+                (from.as_ptr(), scale[..16].as_ptr())
+            };
+            // SAFETY: 16 of each were made sure of in the lines above.
+            unsafe { ends.put(from, scale, residual, table, out) };
+        }
+    }
+}
