@@ -3,7 +3,7 @@
 use super::finish::Finish;
 use super::isa::Isa;
 use super::layout::Layout;
-use super::portable;
+use super::portable::BinaryRows;
 use std::ops::Range;
 
 /// One of the two. Where its height, width or channels are 1 and the output's are not, the value is repeated.
@@ -42,7 +42,13 @@ impl Binary {
     }
 
     /// `a` and `b` are whole tensors, `output` begins with the first row of `rows`.
-    pub fn run(&self, _isa: Isa, rows: Range<usize>, a: &[u8], b: &[u8], output: &mut [u8]) {
-        portable::binary(self, rows, a, b, output);
+    pub fn run(&self, isa: Isa, rows: Range<usize>, a: &[u8], b: &[u8], output: &mut [u8]) {
+        isa.run(BinaryRows {
+            spec: self,
+            rows,
+            a,
+            b,
+            output,
+        });
     }
 }

@@ -3,7 +3,7 @@
 use super::finish::Finish;
 use super::isa::Isa;
 use super::layout::Layout;
-use super::portable;
+use super::portable::{DequantizeAll, QuantizeRows};
 use std::ops::Range;
 
 /// Order of the f32 values of a tensor; both are dense.
@@ -44,15 +44,24 @@ pub struct Softmax {
 
 impl Quantize {
     /// `input` is the whole tensor, `output` begins with the first row of `rows`.
-    pub fn run(&self, _isa: Isa, rows: Range<usize>, input: &[f32], output: &mut [u8]) {
-        portable::quantize(self, rows, input, output);
+    pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[f32], output: &mut [u8]) {
+        isa.run(QuantizeRows {
+            spec: self,
+            rows,
+            input,
+            output,
+        });
     }
 }
 
 impl Dequantize {
     /// Both are whole tensors.
-    pub fn run(&self, _isa: Isa, input: &[u8], output: &mut [f32]) {
-        portable::dequantize(self, input, output);
+    pub fn run(&self, isa: Isa, input: &[u8], output: &mut [f32]) {
+        isa.run(DequantizeAll {
+            spec: self,
+            input,
+            output,
+        });
     }
 }
 

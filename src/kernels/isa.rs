@@ -32,6 +32,13 @@ fn with_avx2<W: Work>(work: W) -> W::Output {
     work.run()
 }
 
+/// Asks for a processor with these.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
+fn with_avx512<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
 /// The instruction sets beyond the base that matter to this program and that this processor has, the
 /// weakest first.
 pub fn found() -> Vec<&'static str> {
@@ -173,6 +180,22 @@ impl Isa {
             Kind::Neon => "NEON",
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDot => "NEON-dotprod",
+        }
+    }
+
+    /// Does the work with code compiled for this instruction set: see [`Work`].
+    pub(super) fn run<W: Work>(self, work: W) -> W::Output {
+        match self.0 {
+            Kind::Portable => work.run(),
+            // SAFETY: the token is the proof.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::AvxVnni => unsafe { with_avx2(work) },
+            // SAFETY: the token is the proof.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni | Kind::Avx512VnniVbmi => unsafe { with_avx512(work) },
+            // Part of the base.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => work.run(),
         }
     }
 

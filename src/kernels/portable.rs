@@ -1,7 +1,9 @@
-//! Plain loops over channels that a compiler can vectorize: what runs where no kernel of an instruction set exists.
+//! Plain loops that a compiler can vectorize: what runs where no kernel of an instruction set exists.
 
 mod conv;
+mod float;
 mod rest;
 
 pub use conv::Conv;
-pub use rest::{average_pool, bilinear, binary, dequantize, gather, max_pool, quantize};
+pub use float::{DequantizeAll, QuantizeRows};
+pub use rest::{AveragePoolRows, BilinearRows, BinaryRows, GatherRows, MaxPoolRows};

@@ -3,7 +3,7 @@
 use super::finish::Finish;
 use super::isa::Isa;
 use super::layout::Layout;
-use super::portable;
+use super::portable::{AveragePoolRows, BilinearRows, GatherRows, MaxPoolRows};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -132,25 +132,45 @@ pub struct Bilinear {
 }
 
 impl MaxPool {
-    pub fn run(&self, _isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-        portable::max_pool(self, rows, input, output);
+    pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
+        isa.run(MaxPoolRows {
+            spec: self,
+            rows,
+            input,
+            output,
+        });
     }
 }
 
 impl AveragePool {
-    pub fn run(&self, _isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-        portable::average_pool(self, rows, input, output);
+    pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
+        isa.run(AveragePoolRows {
+            spec: self,
+            rows,
+            input,
+            output,
+        });
     }
 }
 
 impl Gather {
-    pub fn run(&self, _isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-        portable::gather(self, rows, input, output);
+    pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
+        isa.run(GatherRows {
+            spec: self,
+            rows,
+            input,
+            output,
+        });
     }
 }
 
 impl Bilinear {
-    pub fn run(&self, _isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-        portable::bilinear(self, rows, input, output);
+    pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
+        isa.run(BilinearRows {
+            spec: self,
+            rows,
+            input,
+            output,
+        });
     }
 }

@@ -1,202 +1,103 @@
-//! Everything but convolution.
+//! Everything but convolution: loops over runs of values, for the compiler to make vectors of.
 
 use super::super::binary::{Binary, BinaryOp, Operand};
-use super::super::float::{Dequantize, Order, Quantize};
-use super::super::isa::{Work, widest};
-use super::super::reference;
+use super::super::finish::Finish;
+use super::super::isa::Work;
 use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE};
 use std::ops::Range;
 
-/// Sums of this many channels are kept at a time.
-const BLOCK: usize = 32;
+/// Values that are worked on at a time. A loop of this length has no remainder.
+const BLOCK: usize = 64;
 
-pub fn binary(spec: &Binary, rows: Range<usize>, a: &[u8], b: &[u8], output: &mut [u8]) {
-    let finish = &spec.finish;
-    match spec.op {
-        BinaryOp::Add { a_ratio, b_ratio } => pairs(spec, rows, a, b, output, |a, b| {
-            finish.byte(a as f32 * a_ratio + b as f32 * b_ratio)
-        }),
-        BinaryOp::Mul { ratio } => pairs(spec, rows, a, b, output, |a, b| {
-            finish.byte((a * b) as f32 * ratio)
-        }),
-    }
-}
-
-fn pairs(
-    spec: &Binary,
-    rows: Range<usize>,
-    a: &[u8],
-    b: &[u8],
-    output: &mut [u8],
-    of: impl Fn(i32, i32) -> u8,
-) {
-    let layout = &spec.output;
-    let (a_zero, b_zero) = (i32::from(spec.a.zero), i32::from(spec.b.zero));
-    for y in rows.clone() {
-        for x in 0..layout.width {
-            let (a, b) = (pixel(&spec.a, a, y, x), pixel(&spec.b, b, y, x));
-            let out = layout.pixel_mut(output, y - rows.start, x);
-            if a.len() == out.len() && b.len() == out.len() {
-                for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
-                    *o = of(i32::from(a) - a_zero, i32::from(b) - b_zero);
-                }
-            } else {
-                let at = |p: &[u8], c: usize| i32::from(p[if p.len() == 1 { 0 } else { c }]);
-                for (c, o) in out.iter_mut().enumerate() {
-                    *o = of(at(a, c) - a_zero, at(b, c) - b_zero);
-                }
-            }
+/// Finishes `value` of each index: the values first, then their bytes, so that neither loop decides anything.
+#[inline(always)]
+fn finished(finish: &Finish, out: &mut [u8], value: impl Fn(usize) -> f32) {
+    let mut values = [0.0f32; BLOCK];
+    let mut at = 0;
+    while at + BLOCK <= out.len() {
+        for (i, v) in values.iter_mut().enumerate() {
+            *v = value(at + i);
         }
+        finish.bytes(&values, &mut out[at..at + BLOCK]);
+        at += BLOCK;
     }
-}
-
-fn pixel<'a>(operand: &Operand, bytes: &'a [u8], y: usize, x: usize) -> &'a [u8] {
-    let layout = &operand.layout;
-    let fit = |at: usize, length: usize| if length == 1 { 0 } else { at };
-    layout.pixel(bytes, fit(y, layout.height), fit(x, layout.width))
-}
-
-pub fn max_pool(spec: &MaxPool, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-    let (window, layout) = (&spec.window, &spec.window.output);
-    for y in rows.clone() {
-        for x in 0..layout.width {
-            let out = layout.pixel_mut(output, y - rows.start, x);
-            out.fill(0);
-            for ky in window.inside(0, y) {
-                for kx in window.inside(1, x) {
-                    let source = window
-                        .input
-                        .pixel(input, window.source(0, y, ky), window.source(1, x, kx));
-                    for (o, &value) in out.iter_mut().zip(source) {
-                        *o = (*o).max(value);
-                    }
-                }
-            }
-            look_up(spec.table.as_deref(), out);
-        }
+    let rest = out.len() - at;
+    for (i, v) in values[..rest].iter_mut().enumerate() {
+        *v = value(at + i);
     }
+    finish.bytes(&values[..rest], &mut out[at..]);
 }
 
-fn look_up(table: Option<&[u8]>, bytes: &mut [u8]) {
-    if let Some(table) = table {
-        bytes.iter_mut().for_each(|b| *b = table[usize::from(*b)]);
-    }
+pub struct BinaryRows<'a> {
+    pub spec: &'a Binary,
+    pub rows: Range<usize>,
+    pub a: &'a [u8],
+    pub b: &'a [u8],
+    pub output: &'a mut [u8],
 }
 
-pub fn average_pool(spec: &AveragePool, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-    let (window, layout) = (&spec.window, &spec.window.output);
-    for y in rows.clone() {
-        for x in 0..layout.width {
-            let factor = spec.factor / (spec.counts[0][y] * spec.counts[1][x]) as f32;
-            let (down, across) = (window.inside(0, y), window.inside(1, x));
-            let zeros = (down.len() * across.len()) as i32 * i32::from(spec.zero);
-            for (block, out) in layout
-                .pixel_mut(output, y - rows.start, x)
-                .chunks_mut(BLOCK)
-                .enumerate()
-            {
-                let mut sums = [0i32; BLOCK];
-                for ky in down.clone() {
-                    for kx in across.clone() {
-                        let (sy, sx) = (window.source(0, y, ky), window.source(1, x, kx));
-                        let source = &window.input.pixel(input, sy, sx)[block * BLOCK..];
-                        for (sum, &value) in sums[..out.len()].iter_mut().zip(source) {
-                            *sum += i32::from(value);
-                        }
-                    }
-                }
-                for (o, sum) in out.iter_mut().zip(sums) {
-                    *o = spec.finish.byte((sum - zeros) as f32 * factor);
-                }
-            }
-        }
-    }
-}
-
-pub fn gather(spec: &Gather, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-    let layout = &spec.output;
-    for y in rows.clone() {
-        for x in 0..layout.width {
-            let out = layout.pixel_mut(output, y - rows.start, x);
-            match (spec.rows[y], spec.columns[x]) {
-                (NOWHERE, _) | (_, NOWHERE) => out.fill(spec.fill),
-                (sy, sx) => out.copy_from_slice(spec.input.pixel(input, sy as usize, sx as usize)),
-            }
-            look_up(spec.table.as_deref(), out);
-        }
-    }
-}
-
-pub fn bilinear(spec: &Bilinear, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
-    let layout = &spec.output;
-    let zero = i32::from(spec.zero);
-    for y in rows.clone() {
-        let row = spec.rows[y];
-        for x in 0..layout.width {
-            let column = spec.columns[x];
-            let source = |sy: u32, sx: u32| spec.input.pixel(input, sy as usize, sx as usize);
-            let (a, b) = (source(row.first, column.first), source(row.first, column.second));
-            let (c, d) = (
-                source(row.second, column.first),
-                source(row.second, column.second),
-            );
-            let out = layout.pixel_mut(output, y - rows.start, x);
-            for (i, o) in out.iter_mut().enumerate() {
-                let value = |pixel: &[u8]| i32::from(pixel[i]) - zero;
-                let across = |first: &[u8], second: &[u8]| {
-                    value(first) * (TAP_ONE - column.weight) + value(second) * column.weight
-                };
-                let sum = across(a, b) * (TAP_ONE - row.weight) + across(c, d) * row.weight;
-                *o = spec.finish.byte(sum as f32 * spec.factor);
-            }
-        }
-    }
-}
-
-pub fn quantize(spec: &Quantize, rows: Range<usize>, input: &[f32], output: &mut [u8]) {
-    widest(QuantizeRows {
-        spec,
-        rows,
-        input,
-        output,
-    });
-}
-
-struct QuantizeRows<'a> {
-    spec: &'a Quantize,
-    rows: Range<usize>,
-    input: &'a [f32],
-    output: &'a mut [u8],
-}
-
-impl Work for QuantizeRows<'_> {
+impl Work for BinaryRows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let QuantizeRows {
+        match self.spec.op {
+            BinaryOp::Add { a_ratio, b_ratio } => {
+                self.pairs(|a, b| a as f32 * a_ratio + b as f32 * b_ratio);
+            }
+            BinaryOp::Mul { ratio } => self.pairs(|a, b| (a * b) as f32 * ratio),
+        }
+    }
+}
+
+impl BinaryRows<'_> {
+    #[inline(always)]
+    fn pairs(self, of: impl Fn(i32, i32) -> f32) {
+        let BinaryRows {
             spec,
             rows,
-            input,
+            a,
+            b,
             output,
         } = self;
         let layout = &spec.output;
-        let plane = layout.height * layout.width;
+        // A whole row is one run where all three lie alike.
+        let alike = |operand: &Operand| {
+            operand.layout.width == layout.width && operand.layout.channels == layout.channels
+        };
+        let dense = [&spec.a.layout, &spec.b.layout, layout].map(|l| l.pixel == l.channels);
+        let (runs, length) = if alike(&spec.a) && alike(&spec.b) && dense == [true; 3] {
+            (1, layout.width * layout.channels)
+        } else {
+            (layout.width, layout.channels)
+        };
+        let (a_zero, b_zero) = (i32::from(spec.a.zero), i32::from(spec.b.zero));
         for y in rows.clone() {
-            for x in 0..layout.width {
-                let pixel = y * layout.width + x;
-                let out = layout.pixel_mut(output, y - rows.start, x);
-                match spec.order {
-                    Order::Planes => {
-                        for (c, o) in out.iter_mut().enumerate() {
-                            *o = spec.finish.byte(input[c * plane + pixel] / spec.scale);
-                        }
+            for x in 0..runs {
+                let a = &a[start(&spec.a, y, x)..];
+                let b = &b[start(&spec.b, y, x)..];
+                let out = &mut output[layout.at(y - rows.start, x)..][..length];
+                match (
+                    spec.a.layout.channels == layout.channels,
+                    spec.b.layout.channels == layout.channels,
+                ) {
+                    (true, true) => {
+                        let (a, b) = (&a[..length], &b[..length]);
+                        finished(&spec.finish, out, |i| {
+                            of(i32::from(a[i]) - a_zero, i32::from(b[i]) - b_zero)
+                        });
                     }
-                    Order::Pixels => {
-                        let input = &input[pixel * layout.channels..];
-                        for (o, &value) in out.iter_mut().zip(input) {
-                            *o = spec.finish.byte(value / spec.scale);
-                        }
+                    (true, false) => {
+                        let (a, b) = (&a[..length], i32::from(b[0]) - b_zero);
+                        finished(&spec.finish, out, |i| of(i32::from(a[i]) - a_zero, b));
+                    }
+                    (false, true) => {
+                        let (a, b) = (i32::from(a[0]) - a_zero, &b[..length]);
+                        finished(&spec.finish, out, |i| of(a, i32::from(b[i]) - b_zero));
+                    }
+                    (false, false) => {
+                        let (a, b) = (i32::from(a[0]) - a_zero, i32::from(b[0]) - b_zero);
+                        out.fill(spec.finish.byte(of(a, b)));
                     }
                 }
             }
@@ -204,7 +105,175 @@ impl Work for QuantizeRows<'_> {
     }
 }
 
-pub fn dequantize(spec: &Dequantize, input: &[u8], output: &mut [f32]) {
-    // At the end of a network, over few values: nothing to be won.
-    reference::dequantize(spec, input, output);
+/// Where the pixel stands that goes with (y, x) of the output.
+#[inline(always)]
+fn start(operand: &Operand, y: usize, x: usize) -> usize {
+    let layout = &operand.layout;
+    let fit = |at: usize, length: usize| if length == 1 { 0 } else { at };
+    layout.at(fit(y, layout.height), fit(x, layout.width))
+}
+
+pub struct MaxPoolRows<'a> {
+    pub spec: &'a MaxPool,
+    pub rows: Range<usize>,
+    pub input: &'a [u8],
+    pub output: &'a mut [u8],
+}
+
+impl Work for MaxPoolRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (window, layout) = (&self.spec.window, &self.spec.window.output);
+        for y in self.rows.clone() {
+            let down = window.inside(0, y);
+            for x in 0..layout.width {
+                let across = window.inside(1, x);
+                let out = layout.pixel_mut(self.output, y - self.rows.start, x);
+                for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                    let mut largest = [0u8; BLOCK];
+                    for ky in down.clone() {
+                        for kx in across.clone() {
+                            let (sy, sx) = (window.source(0, y, ky), window.source(1, x, kx));
+                            let source = &window.input.pixel(self.input, sy, sx)[block * BLOCK..];
+                            if let Some(source) = source.first_chunk::<BLOCK>() {
+                                for (largest, &value) in largest.iter_mut().zip(source) {
+                                    *largest = (*largest).max(value);
+                                }
+                            } else {
+                                for (largest, &value) in largest.iter_mut().zip(source) {
+                                    *largest = (*largest).max(value);
+                                }
+                            }
+                        }
+                    }
+                    out.copy_from_slice(&largest[..out.len()]);
+                    look_up(self.spec.table.as_deref(), out);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn look_up(table: Option<&[u8]>, bytes: &mut [u8]) {
+    if let Some(table) = table {
+        for byte in bytes {
+            *byte = table[usize::from(*byte)];
+        }
+    }
+}
+
+pub struct AveragePoolRows<'a> {
+    pub spec: &'a AveragePool,
+    pub rows: Range<usize>,
+    pub input: &'a [u8],
+    pub output: &'a mut [u8],
+}
+
+impl Work for AveragePoolRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let spec = self.spec;
+        let (window, layout) = (&spec.window, &spec.window.output);
+        for y in self.rows.clone() {
+            for x in 0..layout.width {
+                let factor = spec.factor / (spec.counts[0][y] * spec.counts[1][x]) as f32;
+                let (down, across) = (window.inside(0, y), window.inside(1, x));
+                let zeros = (down.len() * across.len()) as i32 * i32::from(spec.zero);
+                let out = layout.pixel_mut(self.output, y - self.rows.start, x);
+                for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                    let mut sums = [0i32; BLOCK];
+                    for ky in down.clone() {
+                        for kx in across.clone() {
+                            let (sy, sx) = (window.source(0, y, ky), window.source(1, x, kx));
+                            let source = &window.input.pixel(self.input, sy, sx)[block * BLOCK..];
+                            if let Some(source) = source.first_chunk::<BLOCK>() {
+                                for (sum, &value) in sums.iter_mut().zip(source) {
+                                    *sum += i32::from(value);
+                                }
+                            } else {
+                                for (sum, &value) in sums.iter_mut().zip(source) {
+                                    *sum += i32::from(value);
+                                }
+                            }
+                        }
+                    }
+                    finished(&spec.finish, out, |i| (sums[i] - zeros) as f32 * factor);
+                }
+            }
+        }
+    }
+}
+
+pub struct GatherRows<'a> {
+    pub spec: &'a Gather,
+    pub rows: Range<usize>,
+    pub input: &'a [u8],
+    pub output: &'a mut [u8],
+}
+
+impl Work for GatherRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (spec, layout) = (self.spec, &self.spec.output);
+        for y in self.rows.clone() {
+            for x in 0..layout.width {
+                let out = layout.pixel_mut(self.output, y - self.rows.start, x);
+                match (spec.rows[y], spec.columns[x]) {
+                    (NOWHERE, _) | (_, NOWHERE) => out.fill(spec.fill),
+                    (sy, sx) => {
+                        let pixel = spec.input.pixel(self.input, sy as usize, sx as usize);
+                        out.copy_from_slice(pixel);
+                    }
+                }
+                look_up(spec.table.as_deref(), out);
+            }
+        }
+    }
+}
+
+pub struct BilinearRows<'a> {
+    pub spec: &'a Bilinear,
+    pub rows: Range<usize>,
+    pub input: &'a [u8],
+    pub output: &'a mut [u8],
+}
+
+impl Work for BilinearRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (spec, layout) = (self.spec, &self.spec.output);
+        let channels = layout.channels;
+        let zero = i32::from(spec.zero);
+        for y in self.rows.clone() {
+            let row = spec.rows[y];
+            for x in 0..layout.width {
+                let column = spec.columns[x];
+                let source =
+                    |sy: u32, sx: u32| &spec.input.pixel(self.input, sy as usize, sx as usize)[..channels];
+                let (a, b) = (source(row.first, column.first), source(row.first, column.second));
+                let (c, d) = (
+                    source(row.second, column.first),
+                    source(row.second, column.second),
+                );
+                let out = layout.pixel_mut(self.output, y - self.rows.start, x);
+                finished(&spec.finish, out, |i| {
+                    let across = |first: u8, second: u8| {
+                        (i32::from(first) - zero) * (TAP_ONE - column.weight)
+                            + (i32::from(second) - zero) * column.weight
+                    };
+                    let sum = across(a[i], b[i]) * (TAP_ONE - row.weight) + across(c[i], d[i]) * row.weight;
+                    sum as f32 * spec.factor
+                });
+            }
+        }
+    }
 }
