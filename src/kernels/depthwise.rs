@@ -15,6 +15,8 @@ use std::ops::Range;
 pub struct Strips {
     /// Channels of a block, at most [`WIDEST`].
     pub block: usize,
+    /// As many channels or fewer are repeated as often as a block holds them: its kernel then takes that many pixels.
+    pub fold: usize,
     /// Where in a block's biases, scales and sums that of a channel stands.
     pub slot: fn(usize) -> usize,
     /// Appends the weights of a block, given their number of window positions, and the weight by position and channel.
@@ -58,13 +60,14 @@ impl Row<'_, '_> {
         }
     }
 
-    /// Finishes and stores the sums of a block: the way for all outputs that the kernel has no faster one for.
+    /// Finishes and stores the sums of a block, in which the pixel's first channel is `first`: the way for all outputs that
+    /// the kernel has no faster one for.
     #[inline(always)]
-    pub fn store(&mut self, sums: &[i32], pixel: usize, channel: usize) {
+    pub fn store(&mut self, sums: &[i32], pixel: usize, channel: usize, first: usize) {
         let (mut ordered, mut scale) = ([0; WIDEST], [0.0; WIDEST]);
         let channels = (self.channels - channel).min(sums.len());
         for i in 0..channels {
-            let slot = (self.slot)(i);
+            let slot = (self.slot)(first + i);
             ordered[i] = sums[slot];
             scale[i] = self.scale[channel + slot];
         }
@@ -125,24 +128,27 @@ impl Depthwise {
         let mut scale = vec![0.0; blocks * strips.block];
         let mut weights_block = 0;
         for start in (0..channels).step_by(strips.block) {
-            let of = |tap: usize, i: usize| {
-                if start + i < channels {
-                    spec.weights[(start + i) * taps + tap]
+            let channel = |i: usize| {
+                let i = if channels <= strips.fold {
+                    i % strips.fold
                 } else {
-                    0
-                }
+                    i
+                };
+                Some(start + i).filter(|&c| c < channels)
             };
+            let of = |tap: usize, i: usize| channel(i).map_or(0, |c| spec.weights[c * taps + tap]);
             (strips.pack)(taps, &of, &mut weights);
             weights.resize(weights.len().next_multiple_of(64), 0);
             if start == 0 {
                 weights_block = weights.len();
             }
-            for i in 0..strips.block.min(channels - start) {
+            for i in 0..strips.block {
+                let Some(channel) = channel(i) else { continue };
                 let slot = start + (strips.slot)(i);
                 let sum: i32 = (0..taps).map(|tap| i32::from(of(tap, i))).sum();
                 let shift = if strips.signed { 128 } else { 0 } - i32::from(spec.input_zero);
-                bias[slot] = spec.bias[start + i].wrapping_add(shift.wrapping_mul(sum));
-                scale[slot] = spec.scale[start + i];
+                bias[slot] = spec.bias[channel].wrapping_add(shift.wrapping_mul(sum));
+                scale[slot] = spec.scale[channel];
             }
         }
         Some(Depthwise {

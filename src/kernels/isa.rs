@@ -223,7 +223,7 @@ impl Isa {
         match self.0 {
             Kind::Portable => None,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::AvxVnni => None,
+            Kind::Avx2 | Kind::AvxVnni => Some(&super::x86::AVX2_STRIPS),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => Some(&super::x86::AVX512_STRIPS),
             #[cfg(target_arch = "x86_64")]

@@ -19,6 +19,7 @@ static CAREFUL_STRIPS: Strips = Strips {
 
 const BOTH: Strips = Strips {
     block: 16,
+    fold: 16,
     slot: |channel| channel,
     pack,
     signed: true,
@@ -117,7 +118,7 @@ unsafe fn row<const CAREFUL: bool>(row: &mut Row) {
                     // SAFETY: 16 sums are there, and 16 scales of the block.
                     unsafe { ends.put(sums.as_ptr(), scale, residual, table, out) };
                 }
-                _ => row.store(&sums, pixel, channel),
+                _ => row.store(&sums, pixel, channel, 0),
             }
         }
     }

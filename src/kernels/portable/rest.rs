@@ -8,24 +8,36 @@ use std::ops::Range;
 
 /// Values that are worked on at a time. A loop of this length has no remainder.
 const BLOCK: usize = 64;
+const SOME: usize = 16;
+const ONE: usize = 1;
 
-/// Finishes `value` of each index: the values first, then their bytes, so that neither loop decides anything.
+/// Has `fill` make the values of some indices, which begin with the given one, and finishes them: the values first, then
+/// their bytes, so that neither loop decides anything. Blocks of a length that the compiler knows have no remainder.
 #[inline(always)]
-fn finished(finish: &Finish, out: &mut [u8], value: impl Fn(usize) -> f32) {
-    let mut values = [0.0f32; BLOCK];
-    let mut at = 0;
-    while at + BLOCK <= out.len() {
-        for (i, v) in values.iter_mut().enumerate() {
-            *v = value(at + i);
-        }
-        finish.bytes(&values, &mut out[at..at + BLOCK]);
-        at += BLOCK;
+fn finished(finish: &Finish, out: &mut [u8], fill: impl Fn(usize, &mut [f32])) {
+    let at = blocks::<BLOCK>(finish, out, 0, &fill);
+    let at = blocks::<SOME>(finish, out, at, &fill);
+    let mut values = [0.0f32; SOME];
+    let values = &mut values[..out.len() - at];
+    fill(at, values);
+    finish.bytes(values, &mut out[at..]);
+}
+
+#[inline(always)]
+fn blocks<const N: usize>(
+    finish: &Finish,
+    out: &mut [u8],
+    start: usize,
+    fill: &impl Fn(usize, &mut [f32]),
+) -> usize {
+    let mut at = start;
+    while at + N <= out.len() {
+        let mut values = [0.0f32; N];
+        fill(at, &mut values);
+        finish.bytes(&values, &mut out[at..at + N]);
+        at += N;
     }
-    let rest = out.len() - at;
-    for (i, v) in values[..rest].iter_mut().enumerate() {
-        *v = value(at + i);
-    }
-    finish.bytes(&values[..rest], &mut out[at..]);
+    at
 }
 
 pub struct BinaryRows<'a> {
@@ -83,17 +95,28 @@ impl BinaryRows<'_> {
                 ) {
                     (true, true) => {
                         let (a, b) = (&a[..length], &b[..length]);
-                        finished(&spec.finish, out, |i| {
-                            of(i32::from(a[i]) - a_zero, i32::from(b[i]) - b_zero)
+                        finished(&spec.finish, out, |at, values| {
+                            let (a, b) = (&a[at..][..values.len()], &b[at..][..values.len()]);
+                            for ((value, &a), &b) in values.iter_mut().zip(a).zip(b) {
+                                *value = of(i32::from(a) - a_zero, i32::from(b) - b_zero);
+                            }
                         });
                     }
                     (true, false) => {
                         let (a, b) = (&a[..length], i32::from(b[0]) - b_zero);
-                        finished(&spec.finish, out, |i| of(i32::from(a[i]) - a_zero, b));
+                        finished(&spec.finish, out, |at, values| {
+                            for (value, &a) in values.iter_mut().zip(&a[at..]) {
+                                *value = of(i32::from(a) - a_zero, b);
+                            }
+                        });
                     }
                     (false, true) => {
                         let (a, b) = (i32::from(a[0]) - a_zero, &b[..length]);
-                        finished(&spec.finish, out, |i| of(a, i32::from(b[i]) - b_zero));
+                        finished(&spec.finish, out, |at, values| {
+                            for (value, &b) in values.iter_mut().zip(&b[at..]) {
+                                *value = of(a, i32::from(b) - b_zero);
+                            }
+                        });
                     }
                     (false, false) => {
                         let (a, b) = (i32::from(a[0]) - a_zero, i32::from(b[0]) - b_zero);
@@ -120,37 +143,72 @@ pub struct MaxPoolRows<'a> {
     pub output: &'a mut [u8],
 }
 
+/// For `N` channels at a time, from channel `start` on: visits the values of each pixel of a window (whose
+/// channels begin where `place` says), starting from `first`; `put` gets the result. Returns the first channel that is left.
+#[inline(always)]
+fn over_window<const N: usize, T: Copy>(
+    input: &[u8],
+    channels: Range<usize>,
+    [down, across]: [&Range<usize>; 2],
+    place: impl Fn(usize, usize) -> usize,
+    first: T,
+    visit: impl Fn(&mut T, u8),
+    mut put: impl FnMut(usize, &[T; N]),
+) -> usize {
+    let mut at = channels.start;
+    while at + N <= channels.end {
+        let mut all = [first; N];
+        for ky in down.clone() {
+            for kx in across.clone() {
+                let source = &input[place(ky, kx) + at..][..N];
+                for (one, &value) in all.iter_mut().zip(source) {
+                    visit(one, value);
+                }
+            }
+        }
+        put(at, &all);
+        at += N;
+    }
+    at
+}
+
 impl Work for MaxPoolRows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let (window, layout) = (&self.spec.window, &self.spec.window.output);
-        for y in self.rows.clone() {
+        let MaxPoolRows {
+            spec,
+            rows,
+            input,
+            output,
+        } = self;
+        let (window, layout) = (&spec.window, &spec.window.output);
+        for y in rows.clone() {
             let down = window.inside(0, y);
             for x in 0..layout.width {
                 let across = window.inside(1, x);
-                let out = layout.pixel_mut(self.output, y - self.rows.start, x);
-                for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-                    let mut largest = [0u8; BLOCK];
-                    for ky in down.clone() {
-                        for kx in across.clone() {
-                            let (sy, sx) = (window.source(0, y, ky), window.source(1, x, kx));
-                            let source = &window.input.pixel(self.input, sy, sx)[block * BLOCK..];
-                            if let Some(source) = source.first_chunk::<BLOCK>() {
-                                for (largest, &value) in largest.iter_mut().zip(source) {
-                                    *largest = (*largest).max(value);
-                                }
-                            } else {
-                                for (largest, &value) in largest.iter_mut().zip(source) {
-                                    *largest = (*largest).max(value);
-                                }
-                            }
-                        }
-                    }
-                    out.copy_from_slice(&largest[..out.len()]);
-                    look_up(self.spec.table.as_deref(), out);
+                let out = layout.pixel_mut(output, y - rows.start, x);
+                let place = |ky, kx| window.input.at(window.source(0, y, ky), window.source(1, x, kx));
+                let inside = [&down, &across];
+                let largest = |a: &mut u8, b: u8| *a = (*a).max(b);
+                macro_rules! channels {
+                    ($n:ident, $from:expr) => {
+                        over_window::<$n, u8>(
+                            input,
+                            $from..layout.channels,
+                            inside,
+                            place,
+                            0,
+                            largest,
+                            |at, all| out[at..at + $n].copy_from_slice(all),
+                        )
+                    };
                 }
+                let at = channels!(BLOCK, 0);
+                let at = channels!(SOME, at);
+                channels!(ONE, at);
+                look_up(spec.table.as_deref(), out);
             }
         }
     }
@@ -177,33 +235,42 @@ impl Work for AveragePoolRows<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let spec = self.spec;
+        let AveragePoolRows {
+            spec,
+            rows,
+            input,
+            output,
+        } = self;
         let (window, layout) = (&spec.window, &spec.window.output);
-        for y in self.rows.clone() {
+        for y in rows.clone() {
+            let down = window.inside(0, y);
             for x in 0..layout.width {
                 let factor = spec.factor / (spec.counts[0][y] * spec.counts[1][x]) as f32;
-                let (down, across) = (window.inside(0, y), window.inside(1, x));
+                let across = window.inside(1, x);
                 let zeros = (down.len() * across.len()) as i32 * i32::from(spec.zero);
-                let out = layout.pixel_mut(self.output, y - self.rows.start, x);
-                for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-                    let mut sums = [0i32; BLOCK];
-                    for ky in down.clone() {
-                        for kx in across.clone() {
-                            let (sy, sx) = (window.source(0, y, ky), window.source(1, x, kx));
-                            let source = &window.input.pixel(self.input, sy, sx)[block * BLOCK..];
-                            if let Some(source) = source.first_chunk::<BLOCK>() {
-                                for (sum, &value) in sums.iter_mut().zip(source) {
-                                    *sum += i32::from(value);
-                                }
-                            } else {
-                                for (sum, &value) in sums.iter_mut().zip(source) {
-                                    *sum += i32::from(value);
-                                }
-                            }
-                        }
-                    }
-                    finished(&spec.finish, out, |i| (sums[i] - zeros) as f32 * factor);
+                let out = layout.pixel_mut(output, y - rows.start, x);
+                let place = |ky, kx| window.input.at(window.source(0, y, ky), window.source(1, x, kx));
+                let inside = [&down, &across];
+                let add = |sum: &mut i32, value: u8| *sum += i32::from(value);
+                macro_rules! channels {
+                    ($n:ident, $from:expr) => {
+                        over_window::<$n, i32>(
+                            input,
+                            $from..layout.channels,
+                            inside,
+                            place,
+                            0,
+                            add,
+                            |at, sums| {
+                                let values = sums.map(|sum| (sum - zeros) as f32 * factor);
+                                spec.finish.bytes(&values, &mut out[at..at + $n]);
+                            },
+                        )
+                    };
                 }
+                let at = channels!(BLOCK, 0);
+                let at = channels!(SOME, at);
+                channels!(ONE, at);
             }
         }
     }
@@ -265,13 +332,19 @@ impl Work for BilinearRows<'_> {
                     source(row.second, column.second),
                 );
                 let out = layout.pixel_mut(self.output, y - self.rows.start, x);
-                finished(&spec.finish, out, |i| {
+                finished(&spec.finish, out, |at, values| {
+                    let n = values.len();
+                    let (a, b) = (&a[at..][..n], &b[at..][..n]);
+                    let (c, d) = (&c[at..][..n], &d[at..][..n]);
                     let across = |first: u8, second: u8| {
                         (i32::from(first) - zero) * (TAP_ONE - column.weight)
                             + (i32::from(second) - zero) * column.weight
                     };
-                    let sum = across(a[i], b[i]) * (TAP_ONE - row.weight) + across(c[i], d[i]) * row.weight;
-                    sum as f32 * spec.factor
+                    for i in 0..n {
+                        let sum =
+                            across(a[i], b[i]) * (TAP_ONE - row.weight) + across(c[i], d[i]) * row.weight;
+                        values[i] = sum as f32 * spec.factor;
+                    }
                 });
             }
         }

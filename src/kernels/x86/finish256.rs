@@ -83,6 +83,33 @@ impl Ends {
         );
         _mm_max_epu8(bytes, self.low)
     }
+
+    /// Stores up to 16 bytes, by way of `table` where there is one.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub fn put(&self, bytes: __m128i, table: Option<&[u8]>, out: &mut [u8]) {
+        let mut done = [0u8; 16];
+        // SAFETY: as many bytes are stored as there are.
+        unsafe {
+            match (table, out.len()) {
+                (None, 16) => return _mm_storeu_si128(out.as_mut_ptr().cast(), bytes),
+                (None, 8) => return _mm_storel_epi64(out.as_mut_ptr().cast(), bytes),
+                _ => _mm_storeu_si128(done.as_mut_ptr().cast(), bytes),
+            }
+        }
+        match table {
+            None => {
+                for (out, &byte) in out.iter_mut().zip(&done) {
+                    *out = byte;
+                }
+            }
+            Some(table) => {
+                for (out, &byte) in out.iter_mut().zip(&done) {
+                    *out = table[usize::from(byte)];
+                }
+            }
+        }
+    }
 }
 
 /// # Safety
@@ -96,7 +123,11 @@ pub unsafe fn with_avx2(tile: Store) {
     if table.is_some_and(|t| t.len() != 256) {
         return store(tile);
     }
-    let ends = Ends::new(tile.finish, tile.residual.map(|r| r.0));
+    let residual = match &tile.residual {
+        None => None,
+        Some((residual, _)) => Some(*residual),
+    };
+    let ends = Ends::new(tile.finish, residual);
     let width = tile.width;
     assert!(tile.scale.len() >= width && width.is_multiple_of(8));
     for (place, sums) in tile.places.iter().zip(tile.sums.chunks_exact(width)) {
@@ -107,7 +138,6 @@ pub unsafe fn with_avx2(tile: Store) {
             Some((_, bytes)) => Some(&bytes[place.residual..][..tile.channels]),
         };
         for (i, out) in out.chunks_mut(16).enumerate() {
-            let mut done = [0u8; 16];
             let second = 16 * i + 8 < width;
             // SAFETY: the loads are of eight sums and eight scales inside of `width`, and of as many bytes as are there;
             // so are the stores.
@@ -129,27 +159,7 @@ pub unsafe fn with_avx2(tile: Store) {
                     sum[1] = _mm256_loadu_si256(sums.add(8).cast());
                     scale[1] = _mm256_loadu_ps(scales.add(8));
                 }
-                let bytes = ends.bytes(sum, scale, added);
-                match (table, out.len()) {
-                    (None, 16) => {
-                        _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
-                        continue;
-                    }
-                    (None, 8) => {
-                        _mm_storel_epi64(out.as_mut_ptr().cast(), bytes);
-                        continue;
-                    }
-                    _ => {}
-                }
-                _mm_storeu_si128(done.as_mut_ptr().cast(), bytes);
-            }
-            match table {
-                None => out.copy_from_slice(&done[..out.len()]),
-                Some(table) => {
-                    for (out, &byte) in out.iter_mut().zip(&done) {
-                        *out = table[usize::from(byte)];
-                    }
-                }
+                ends.put(ends.bytes(sum, scale, added), table, out);
             }
         }
     }

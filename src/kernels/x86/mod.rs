@@ -1,18 +1,18 @@
 //! Kernels for x86-64: AVX2, AVX-VNNI, AVX512-VNNI.
 
 mod avx2;
-mod depthwise;
+mod depthwise256;
+mod depthwise512;
 mod finish;
 mod finish256;
 mod store;
 mod tile;
 mod vnni;
 
-use super::depthwise::Strips;
 use super::gemm::Tiles;
 
-pub static AVX512_STRIPS: Strips = depthwise::STRIPS;
-pub static AVX512_VBMI_STRIPS: Strips = depthwise::STRIPS_VBMI;
+pub use depthwise256::STRIPS as AVX2_STRIPS;
+pub use depthwise512::{STRIPS as AVX512_STRIPS, STRIPS_VBMI as AVX512_VBMI_STRIPS};
 
 pub const AVX512_VNNI: Tiles = Tiles {
     lanes: 16,

@@ -6,18 +6,21 @@ use super::super::store::Output;
 use super::finish::{Ends, Slow, Table, bytes};
 use std::arch::x86_64::*;
 
-pub const STRIPS: Strips = Strips {
+pub static STRIPS: Strips = BOTH;
+
+pub static STRIPS_VBMI: Strips = Strips {
+    row: with_avx512_vbmi,
+    ..BOTH
+};
+
+const BOTH: Strips = Strips {
     block: 64,
+    fold: 32,
     slot,
     pack,
     signed: false,
     careful: None,
     row: with_avx512,
-};
-
-pub const STRIPS_VBMI: Strips = Strips {
-    row: with_avx512_vbmi,
-    ..STRIPS
 };
 
 /// Interleaving goes by quarters of a register: quarter q of register j gets channels 16 q + 4 j and the next three.
@@ -54,18 +57,33 @@ fn interleave([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 }
 
 /// # Safety
-/// The processor has these; `from` names a pointer good for `channels` bytes by position, `weights` those of a block.
+/// The processor has these; `row` is as its fields say; `weights` are those of the block that begins with `channel`. With
+/// a `next` pixel, there are no more than 32 channels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn sums(row: &Row, pixel: usize, channel: usize, weights: *const i8, mask: __mmask64) -> [__m512i; 4] {
+unsafe fn sums(
+    row: &Row,
+    pixel: usize,
+    channel: usize,
+    weights: *const i8,
+    mask: __mmask64,
+    next: Option<usize>,
+) -> [__m512i; 4] {
     // SAFETY: the caller's promise; no byte outside of the mask is read, and no position beyond the last.
     unsafe {
         let load = |tap: usize| {
-            if tap < row.taps {
-                let from = *row.pointers.as_ptr().add(tap * row.step + pixel);
-                _mm512_maskz_loadu_epi8(mask, from.add(channel).cast())
-            } else {
-                _mm512_setzero_si512()
+            if tap >= row.taps {
+                return _mm512_setzero_si512();
+            }
+            let from = row.pointers.as_ptr().add(tap * row.step);
+            match next {
+                None => _mm512_maskz_loadu_epi8(mask, (*from.add(pixel)).add(channel).cast()),
+                Some(next) => {
+                    let mask = mask as __mmask32;
+                    let first = _mm256_maskz_loadu_epi8(mask, (*from.add(pixel)).cast());
+                    let second = _mm256_maskz_loadu_epi8(mask, (*from.add(next)).cast());
+                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
+                }
             }
         };
         let bias = row.bias.as_ptr().add(channel);
@@ -104,39 +122,81 @@ macro_rules! row {
         unsafe fn $name(row: &mut Row) {
             let table = row.finish.table.as_deref();
             let wide = table.is_some_and(|t| t.len() != 256);
-            let table = table.and_then(|t| t.try_into().ok()).map(|t| $table(t));
-            let ends = Ends::new(row.finish, row.residual.map(|r| r.0));
+            let table = match table {
+                Some(table) if !wide => table.try_into().ok(),
+                _ => None,
+            };
+            let table = match table {
+                None => None,
+                Some(table) => Some($table(table)),
+            };
+            let residual = match &row.residual {
+                None => None,
+                Some((residual, _)) => Some(*residual),
+            };
+            let ends = Ends::new(row.finish, residual);
             for channel in (0..row.channels).step_by(64) {
                 let channels = (row.channels - channel).min(64);
                 let mask = bytes(channels);
-                for pixel in 0..row.pixels {
+                let mut pixel = 0;
+                while pixel < row.pixels {
+                    // Two pixels of few channels share the registers; an odd last one is there twice.
+                    let next = if row.channels <= 32 {
+                        Some((pixel + 1).min(row.pixels - 1))
+                    } else {
+                        None
+                    };
                     // SAFETY: `row` is as its fields say; places are looked at before they are written.
                     unsafe {
                         let weights = row.weights.add(channel / 64 * row.weights_block);
-                        let sums = sums(row, pixel, channel, weights, mask);
-                        let place = row.place(pixel);
+                        let sums = sums(row, pixel, channel, weights, mask, next);
+                        let places = [row.place(pixel), row.place(next.unwrap_or(pixel))];
                         match row.output {
                             Output::Bytes(output) if !wide => {
-                                let out = &mut output[place.output + channel..][..channels];
+                                let mut both = [0; 64];
                                 let residual = match row.residual {
                                     None => std::ptr::null(),
                                     Some((_, bytes)) => {
-                                        bytes[place.residual + channel..][..channels].as_ptr()
+                                        let [first, second] = places.map(|p| p.residual + channel);
+                                        let first = &bytes[first..][..channels];
+                                        if next.is_some() {
+                                            both[..channels].copy_from_slice(first);
+                                            both[32..][..channels]
+                                                .copy_from_slice(&bytes[second..][..channels]);
+                                            both.as_ptr()
+                                        } else {
+                                            first.as_ptr()
+                                        }
                                     }
                                 };
+                                let width = if next.is_some() { 64 } else { channels };
                                 let scale = row.scale.as_ptr().add(channel);
-                                let mut done = ends.bytes_by_quarters(sums, scale, residual, channels);
+                                let mut done = ends.bytes_by_quarters(sums, scale, residual, width);
                                 if let Some(table) = &table {
                                     done = table.look_up(done);
                                 }
-                                _mm512_mask_storeu_epi8(out.as_mut_ptr().cast(), mask, done);
+                                let [first, second] = places.map(|p| p.output + channel);
+                                let out = output[first..][..channels].as_mut_ptr();
+                                if next.is_some() {
+                                    let low = _mm512_castsi512_si256(done);
+                                    _mm256_mask_storeu_epi8(out.cast(), mask as __mmask32, low);
+                                    let out = output[second..][..channels].as_mut_ptr();
+                                    let high = _mm512_extracti64x4_epi64::<1>(done);
+                                    _mm256_mask_storeu_epi8(out.cast(), mask as __mmask32, high);
+                                } else {
+                                    _mm512_mask_storeu_epi8(out.cast(), mask, done);
+                                }
                             }
                             _ => {
                                 let sums: [i32; 64] = std::mem::transmute(sums);
-                                row.store(&sums, pixel, channel);
+                                row.store(&sums, pixel, channel, 0);
+                                if let Some(next) = next {
+                                    row.store(&sums, next, channel, 32);
+                                }
                             }
                         }
                     }
+                    pixel += if next.is_some() { 2 } else { 1 };
                 }
             }
         }
