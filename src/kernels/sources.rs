@@ -4,6 +4,7 @@
 //! scratch memory; those outside of the input point to a pixel of zero points, so that no kernel knows of padding.
 
 use super::conv::ConvShape;
+use std::ops::Range;
 
 /// Largest input in bytes. Offsets of 32 bits then keep a sign for what lies outside.
 const LARGEST: usize = 1 << 30;
@@ -20,6 +21,10 @@ pub struct Sources {
     rows: Vec<i32>,
     /// By kx, then output column: where the pixel begins in its row.
     columns: Vec<i32>,
+    /// By kx: the output columns that look inside.
+    inside: Vec<Range<usize>>,
+    /// Bytes between the pixels that neighbouring output columns look at.
+    across: usize,
     /// What a kernel sees outside.
     padding: Vec<u8>,
     /// A kernel may read this many bytes from where a pixel begins, even where that is more than its channels.
@@ -45,15 +50,22 @@ impl Sources {
         for y in 0..shape.output.height {
             rows.extend((0..shape.kernel[0]).map(|ky| offset(0, y, ky, input.height, input.row)));
         }
-        let mut columns = Vec::new();
+        let (mut columns, mut inside) = (Vec::new(), Vec::new());
         for kx in 0..shape.kernel[1] {
+            let from = columns.len();
             columns.extend((0..shape.output.width).map(|x| offset(1, x, kx, input.width, input.pixel)));
+            let of = &columns[from..];
+            let first = of.iter().position(|&c| c >= 0).unwrap_or(of.len());
+            let last = of.iter().rposition(|&c| c >= 0).map_or(first, |last| last + 1);
+            inside.push(first..last);
         }
         Some(Sources {
             width: shape.output.width,
             kernel: shape.kernel,
             rows,
             columns,
+            inside,
+            across: shape.stride[1] * input.pixel,
             padding: vec![zero; reach],
             reach,
         })
@@ -74,7 +86,7 @@ impl Sources {
     /// stay as they are. `tail` gets a copy of the end of the input, for pixels where reading would run over it.
     pub fn point(
         &self,
-        pixels: std::ops::Range<usize>,
+        pixels: Range<usize>,
         input: &[u8],
         tail: &mut [u8],
         pointers: &mut [*const u8],
@@ -99,11 +111,18 @@ impl Sources {
                 let (mut y, mut x, mut at) = (pixels.start / self.width, pixels.start % self.width, 0);
                 while at < pointers.len() {
                     let run = (self.width - x).min(pointers.len() - at);
-                    bases.row(
-                        self.rows[y * height + ky],
-                        &columns[x..][..run],
-                        &mut pointers[at..][..run],
-                    );
+                    let inside = &self.inside[kx];
+                    let inside = inside.start.max(x).min(x + run)..inside.end.min(x + run).max(x);
+                    let pointers = &mut pointers[at..][..run];
+                    let row = self.rows[y * height + ky];
+                    if row < 0 || inside.is_empty() {
+                        pointers.fill(bases.padding);
+                    } else {
+                        pointers[..inside.start - x].fill(bases.padding);
+                        pointers[inside.end - x..].fill(bases.padding);
+                        let pointers = &mut pointers[inside.start - x..inside.end - x];
+                        bases.row((row + columns[inside.start]) as usize, self.across, pointers);
+                    }
                     (y, x, at) = (y + 1, 0, at + run);
                 }
             }
@@ -122,20 +141,24 @@ struct Bases {
 }
 
 impl Bases {
+    /// Pixels inside of the input, from offset `first` on.
     #[inline]
-    fn row(&self, row: i32, columns: &[i32], pointers: &mut [*const u8]) {
-        if row < 0 {
-            return pointers.fill(self.padding);
+    fn row(&self, first: usize, across: usize, pointers: &mut [*const u8]) {
+        if self.short || first + (pointers.len() - 1) * across > self.safe {
+            for (i, pointer) in pointers.iter_mut().enumerate() {
+                let offset = first + i * across;
+                *pointer = if offset > self.safe || self.short {
+                    self.tail.wrapping_add(offset - self.safe)
+                } else {
+                    self.input.wrapping_add(offset)
+                };
+            }
+            return;
         }
-        for (pointer, &column) in pointers.iter_mut().zip(columns) {
-            let offset = row + column;
-            let inside = self.input.wrapping_add(offset as usize);
-            let from = if offset as usize > self.safe || self.short {
-                self.tail.wrapping_add((offset as usize).wrapping_sub(self.safe))
-            } else {
-                inside
-            };
-            *pointer = if offset < 0 { self.padding } else { from };
+        let mut at = self.input.wrapping_add(first);
+        for pointer in pointers {
+            *pointer = at;
+            at = at.wrapping_add(across);
         }
     }
 }
