@@ -43,7 +43,7 @@ impl Binary {
 
     /// `a` and `b` are whole tensors, `output` begins with the first row of `rows`.
     pub fn run(&self, isa: Isa, rows: Range<usize>, a: &[u8], b: &[u8], output: &mut [u8]) {
-        isa.run(BinaryRows {
+        isa.binary(BinaryRows {
             spec: self,
             rows,
             a,

@@ -2,6 +2,7 @@
 
 use super::depthwise::Strips;
 use super::gemm::Tiles;
+use super::portable::BinaryRows;
 use std::sync::OnceLock;
 
 /// Something to do whose loops the compiler should vectorize.
@@ -196,6 +197,19 @@ impl Isa {
             // Part of the base.
             #[cfg(target_arch = "aarch64")]
             Kind::Neon | Kind::NeonDot => work.run(),
+        }
+    }
+
+    /// The sum or product of two tensors.
+    pub(super) fn binary(self, rows: BinaryRows) {
+        match self.0 {
+            // SAFETY: the token is the proof.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => unsafe { super::x86::binary_avx512(rows) },
+            // SAFETY: the token is the proof.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512VnniVbmi => unsafe { super::x86::binary_avx512_vbmi(rows) },
+            _ => self.run(rows),
         }
     }
 

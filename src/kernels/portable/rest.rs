@@ -63,8 +63,24 @@ impl Work for BinaryRows<'_> {
 }
 
 impl BinaryRows<'_> {
+    /// How many runs there are in a row, and their length: a whole row is one where all three lie alike, else a pixel is.
+    #[inline(always)]
+    pub fn runs(&self) -> (usize, usize) {
+        let (spec, layout) = (self.spec, &self.spec.output);
+        let alike = |operand: &Operand| {
+            operand.layout.width == layout.width && operand.layout.channels == layout.channels
+        };
+        let dense = [&spec.a.layout, &spec.b.layout, layout].map(|l| l.pixel == l.channels);
+        if alike(&spec.a) && alike(&spec.b) && dense == [true; 3] {
+            (1, layout.width * layout.channels)
+        } else {
+            (layout.width, layout.channels)
+        }
+    }
+
     #[inline(always)]
     fn pairs(self, of: impl Fn(i32, i32) -> f32) {
+        let (runs, length) = self.runs();
         let BinaryRows {
             spec,
             rows,
@@ -73,16 +89,6 @@ impl BinaryRows<'_> {
             output,
         } = self;
         let layout = &spec.output;
-        // A whole row is one run where all three lie alike.
-        let alike = |operand: &Operand| {
-            operand.layout.width == layout.width && operand.layout.channels == layout.channels
-        };
-        let dense = [&spec.a.layout, &spec.b.layout, layout].map(|l| l.pixel == l.channels);
-        let (runs, length) = if alike(&spec.a) && alike(&spec.b) && dense == [true; 3] {
-            (1, layout.width * layout.channels)
-        } else {
-            (layout.width, layout.channels)
-        };
         let (a_zero, b_zero) = (i32::from(spec.a.zero), i32::from(spec.b.zero));
         for y in rows.clone() {
             for x in 0..runs {
@@ -130,7 +136,7 @@ impl BinaryRows<'_> {
 
 /// Where the pixel stands that goes with (y, x) of the output.
 #[inline(always)]
-fn start(operand: &Operand, y: usize, x: usize) -> usize {
+pub fn start(operand: &Operand, y: usize, x: usize) -> usize {
     let layout = &operand.layout;
     let fit = |at: usize, length: usize| if length == 1 { 0 } else { at };
     layout.at(fit(y, layout.height), fit(x, layout.width))

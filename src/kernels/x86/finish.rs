@@ -122,7 +122,26 @@ impl Ends {
         vector!(1);
         vector!(2);
         vector!(3);
-        // Packing goes by quarters of a register: the last line puts them in order.
+        self.in_order(steps)
+    }
+
+    /// 64 values without residual to bytes, before any table.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub fn finish(&self, values: [__m512; 4]) -> __m512i {
+        let none = _mm512_setzero_si512();
+        self.in_order([
+            self.round(values[0], none),
+            self.round(values[1], none),
+            self.round(values[2], none),
+            self.round(values[3], none),
+        ])
+    }
+
+    /// Packing goes by quarters of a register: this puts them in order.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn in_order(&self, steps: [__m512i; 4]) -> __m512i {
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         _mm512_permutexvar_epi32(order, self.pack(steps))
     }

@@ -1,6 +1,7 @@
 //! Kernels for x86-64: AVX2, AVX-VNNI, AVX512-VNNI.
 
 mod avx2;
+mod binary;
 mod depthwise256;
 mod depthwise512;
 mod finish;
@@ -11,6 +12,7 @@ mod vnni;
 
 use super::gemm::Tiles;
 
+pub use binary::{with_avx512 as binary_avx512, with_avx512_vbmi as binary_avx512_vbmi};
 pub use depthwise256::STRIPS as AVX2_STRIPS;
 pub use depthwise512::{STRIPS as AVX512_STRIPS, STRIPS_VBMI as AVX512_VBMI_STRIPS};
 

@@ -1,0 +1,137 @@
+//! Sums and products of two tensors with the vectors of AVX-512.
+
+use super::super::binary::BinaryOp;
+use super::super::portable::{BinaryRows, start};
+use super::finish::{Ends, Slow, Table, bytes, lanes};
+use std::arch::x86_64::*;
+
+/// One operand of a run: bytes side by side, or one for all. The zero point is taken off.
+#[derive(Clone, Copy)]
+struct Side {
+    from: *const u8,
+    one: Option<__m512>,
+    zero: __m512,
+}
+
+impl Side {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn new(bytes: &[u8], length: usize, one: bool, zero: __m512) -> Side {
+        let bytes = if one { &bytes[..1] } else { &bytes[..length] };
+        let spread = _mm512_sub_ps(
+            _mm512_set1_ps(f32::from(bytes.first().copied().unwrap_or(0))),
+            zero,
+        );
+        Side {
+            from: bytes.as_ptr(),
+            one: if one { Some(spread) } else { None },
+            zero,
+        }
+    }
+
+    /// Those lanes of the 16 values from index `at` on that `mask` names.
+    ///
+    /// # Safety
+    /// They are there.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn values(&self, at: usize, mask: __mmask16) -> __m512 {
+        if let Some(one) = self.one {
+            return one;
+        }
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { _mm_maskz_loadu_epi8(mask, self.from.wrapping_add(at).cast()) };
+        _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.zero)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Op {
+    Add(__m512, __m512),
+    Mul(__m512),
+}
+
+impl Op {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of(self, a: __m512, b: __m512) -> __m512 {
+        match self {
+            Op::Add(a_ratio, b_ratio) => _mm512_add_ps(_mm512_mul_ps(a, a_ratio), _mm512_mul_ps(b, b_ratio)),
+            // Products of 9 bits by 9 bits are exact as f32.
+            Op::Mul(ratio) => _mm512_mul_ps(_mm512_mul_ps(a, b), ratio),
+        }
+    }
+}
+
+macro_rules! binary {
+    ($name:ident, $features:literal, $table:expr) => {
+        /// All but wide tables.
+        ///
+        /// # Safety
+        /// The processor has these.
+        #[target_feature(enable = $features)]
+        pub unsafe fn $name(work: BinaryRows) {
+            let (runs, length) = work.runs();
+            let spec = work.spec;
+            let layout = &spec.output;
+            let table = match spec.finish.table.as_deref() {
+                None => None,
+                Some(table) => match table.try_into() {
+                    Ok(table) => Some($table(table)),
+                    Err(_) => return super::super::isa::Work::run(work),
+                },
+            };
+            let ends = Ends::new(&spec.finish, None);
+            let op = match spec.op {
+                BinaryOp::Add { a_ratio, b_ratio } => {
+                    Op::Add(_mm512_set1_ps(a_ratio), _mm512_set1_ps(b_ratio))
+                }
+                BinaryOp::Mul { ratio } => Op::Mul(_mm512_set1_ps(ratio)),
+            };
+            let one = |operand: &super::super::binary::Operand| {
+                operand.layout.channels == 1 && layout.channels != 1
+            };
+            let one = [one(&spec.a), one(&spec.b)];
+            let zeros = [
+                _mm512_set1_ps(spec.a.zero.into()),
+                _mm512_set1_ps(spec.b.zero.into()),
+            ];
+            for y in work.rows.clone() {
+                for x in 0..runs {
+                    let a = Side::new(&work.a[start(&spec.a, y, x)..], length, one[0], zeros[0]);
+                    let b = Side::new(&work.b[start(&spec.b, y, x)..], length, one[1], zeros[1]);
+                    let out = &mut work.output[layout.at(y - work.rows.start, x)..][..length];
+                    let mut at = 0;
+                    while at < length {
+                        let left = length - at;
+                        // SAFETY: no more than the bytes that are left are read and written.
+                        unsafe {
+                            macro_rules! values {
+                                ($j:literal) => {{
+                                    let mask = lanes(left, $j);
+                                    let a = a.values(at + 16 * $j, mask);
+                                    op.of(a, b.values(at + 16 * $j, mask))
+                                }};
+                            }
+                            let values = [values!(0), values!(1), values!(2), values!(3)];
+                            let mut done = ends.finish(values);
+                            if let Some(table) = &table {
+                                done = table.look_up(done);
+                            }
+                            let out = out.as_mut_ptr().add(at).cast();
+                            _mm512_mask_storeu_epi8(out, bytes(left), done);
+                        }
+                        at += 64;
+                    }
+                }
+            }
+        }
+    };
+}
+
+binary!(with_avx512, "avx512f,avx512bw,avx512vl", Slow);
+binary!(
+    with_avx512_vbmi,
+    "avx512f,avx512bw,avx512vl,avx512vbmi",
+    Table::new
+);
