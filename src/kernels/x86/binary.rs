@@ -29,6 +29,18 @@ impl Side {
         }
     }
 
+    /// 16 values from index `at` on.
+    ///
+    /// # Safety
+    /// They are there, and not one for all.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn sixteen(&self, at: usize) -> __m512 {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { _mm_loadu_si128(self.from.wrapping_add(at).cast()) };
+        _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.zero)
+    }
+
     /// Those lanes of the 16 values from index `at` on that `mask` names.
     ///
     /// # Safety
@@ -43,6 +55,12 @@ impl Side {
         let bytes = unsafe { _mm_maskz_loadu_epi8(mask, self.from.wrapping_add(at).cast()) };
         _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.zero)
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn added(a: __m512, a_ratio: __m512, b: __m512, b_ratio: __m512) -> __m512 {
+    _mm512_add_ps(_mm512_mul_ps(a, a_ratio), _mm512_mul_ps(b, b_ratio))
 }
 
 #[derive(Clone, Copy)]
@@ -102,6 +120,39 @@ macro_rules! binary {
                     let b = Side::new(&work.b[start(&spec.b, y, x)..], length, one[1], zeros[1]);
                     let out = &mut work.output[layout.at(y - work.rows.start, x)..][..length];
                     let mut at = 0;
+                    macro_rules! put {
+                        ($values:expr, $left:expr) => {{
+                            let mut done = ends.finish($values);
+                            if let Some(table) = &table {
+                                done = table.look_up(done);
+                            }
+                            let out = out.as_mut_ptr().add(at).cast();
+                            _mm512_mask_storeu_epi8(out, bytes($left), done);
+                            at += 64;
+                        }};
+                    }
+                    // Whole blocks of bytes side by side, where nothing is left to be decided.
+                    macro_rules! blocks {
+                        ($of:expr) => {
+                            while at + 64 <= length {
+                                // SAFETY: 64 bytes are left of all three.
+                                unsafe {
+                                    macro_rules! values {
+                                        ($j:literal) => {
+                                            $of(a.sixteen(at + 16 * $j), b.sixteen(at + 16 * $j))
+                                        };
+                                    }
+                                    put!([values!(0), values!(1), values!(2), values!(3)], 64);
+                                }
+                            }
+                        };
+                    }
+                    if one == [false; 2] {
+                        match op {
+                            Op::Add(r, s) => blocks!(|a, b| added(a, r, b, s)),
+                            Op::Mul(r) => blocks!(|a, b| _mm512_mul_ps(_mm512_mul_ps(a, b), r)),
+                        }
+                    }
                     while at < length {
                         let left = length - at;
                         // SAFETY: no more than the bytes that are left are read and written.
@@ -113,15 +164,8 @@ macro_rules! binary {
                                     op.of(a, b.values(at + 16 * $j, mask))
                                 }};
                             }
-                            let values = [values!(0), values!(1), values!(2), values!(3)];
-                            let mut done = ends.finish(values);
-                            if let Some(table) = &table {
-                                done = table.look_up(done);
-                            }
-                            let out = out.as_mut_ptr().add(at).cast();
-                            _mm512_mask_storeu_epi8(out, bytes(left), done);
+                            put!([values!(0), values!(1), values!(2), values!(3)], left);
                         }
-                        at += 64;
                     }
                 }
             }
