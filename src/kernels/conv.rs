@@ -133,6 +133,12 @@ impl PackedConv {
         PackedConv(Kind::Portable(portable::Conv::new(spec)))
     }
 
+    /// Made by no kernel of an instruction set.
+    #[cfg(test)]
+    pub fn is_portable(&self) -> bool {
+        matches!(self.0, Kind::Portable(_))
+    }
+
     /// Bytes that [`Self::run`] wants to scribble in; the content before and after does not matter.
     pub fn scratch(&self) -> usize {
         match &self.0 {

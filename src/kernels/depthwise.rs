@@ -11,6 +11,9 @@ use super::sources::Sources;
 use super::store::{Output, Place, Store, WIDEST, store};
 use std::ops::Range;
 
+/// Appends the weights of a block, given their number of window positions, and the weight by position and channel.
+pub type Pack = fn(usize, &dyn Fn(usize, usize) -> i8, &mut Vec<i8>);
+
 /// What an instruction set brings.
 pub struct Strips {
     /// Channels of a block, at most [`WIDEST`].
@@ -19,8 +22,7 @@ pub struct Strips {
     pub fold: usize,
     /// Where in a block's biases, scales and sums that of a channel stands.
     pub slot: fn(usize) -> usize,
-    /// Appends the weights of a block, given their number of window positions, and the weight by position and channel.
-    pub pack: fn(usize, &dyn Fn(usize, usize) -> i8, &mut Vec<i8>),
+    pub pack: Pack,
     /// The kernel takes the input's values less 128.
     pub signed: bool,
     /// See [`super::gemm::Tiles::careful`].
@@ -53,6 +55,12 @@ pub struct Row<'a, 'b> {
 }
 
 impl Row<'_, '_> {
+    /// What is added to the sums.
+    #[inline(always)]
+    pub fn added(&self) -> Option<&Residual> {
+        self.residual.map(|(residual, _)| residual)
+    }
+
     pub fn place(&self, pixel: usize) -> Place {
         Place {
             output: self.place.output + pixel * self.across.output,

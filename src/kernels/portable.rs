@@ -6,4 +6,4 @@ mod rest;
 
 pub use conv::Conv;
 pub use float::{DequantizeAll, QuantizeRows};
-pub use rest::{AveragePoolRows, BilinearRows, BinaryRows, GatherRows, MaxPoolRows, start};
+pub use rest::{AveragePoolRows, BilinearRows, BinaryRows, GatherRows, MaxPoolRows};

@@ -32,6 +32,14 @@ pub struct Store<'a, 'b> {
     pub output: &'a mut Output<'b>,
 }
 
+impl Store<'_, '_> {
+    /// What is added to the sums.
+    #[inline(always)]
+    pub fn added(&self) -> Option<&Residual> {
+        self.residual.map(|(residual, _)| residual)
+    }
+}
+
 /// In loops that the compiler turns into the vectors of whoever calls this.
 #[inline(always)]
 pub fn store(store: Store) {

@@ -100,7 +100,7 @@ unsafe fn sums<const CAREFUL: bool>(
 unsafe fn row<const CAREFUL: bool>(row: &mut Row) {
     let table = row.finish.table.as_deref();
     let wide = table.is_some_and(|t| t.len() != 256);
-    let ends = Ends::new(row.finish, row.residual.map(|r| r.0));
+    let ends = Ends::new(row.finish, row.added());
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {
             let channels = (row.channels - channel).min(16);

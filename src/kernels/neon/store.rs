@@ -140,13 +140,13 @@ impl Ends {
 /// None beyond what [`Store`] says: NEON is part of every 64-bit ARM.
 pub unsafe fn store(tile: Store) {
     let table = tile.finish.table.as_deref();
-    let Output::Bytes(output) = &mut *tile.output else {
-        return store::store(tile);
-    };
     if table.is_some_and(|t| t.len() != 256) {
         return store::store(tile);
     }
-    let ends = Ends::new(tile.finish, tile.residual.map(|r| r.0));
+    let ends = Ends::new(tile.finish, tile.added());
+    let Output::Bytes(output) = &mut *tile.output else {
+        return store::store(tile);
+    };
     for (place, sums) in tile.places.iter().zip(tile.sums.chunks_exact(tile.width)) {
         let out = &mut output[place.output..][..tile.channels];
         let residual = tile

@@ -63,6 +63,14 @@ impl Work for BinaryRows<'_> {
 }
 
 impl BinaryRows<'_> {
+    /// Where the pixel stands that goes with (y, x) of the output.
+    #[inline(always)]
+    pub fn start(operand: &Operand, y: usize, x: usize) -> usize {
+        let layout = &operand.layout;
+        let fit = |at: usize, length: usize| if length == 1 { 0 } else { at };
+        layout.at(fit(y, layout.height), fit(x, layout.width))
+    }
+
     /// How many runs there are in a row, and their length: a whole row is one where all three lie alike, else a pixel is.
     #[inline(always)]
     pub fn runs(&self) -> (usize, usize) {
@@ -92,8 +100,8 @@ impl BinaryRows<'_> {
         let (a_zero, b_zero) = (i32::from(spec.a.zero), i32::from(spec.b.zero));
         for y in rows.clone() {
             for x in 0..runs {
-                let a = &a[start(&spec.a, y, x)..];
-                let b = &b[start(&spec.b, y, x)..];
+                let a = &a[Self::start(&spec.a, y, x)..];
+                let b = &b[Self::start(&spec.b, y, x)..];
                 let out = &mut output[layout.at(y - rows.start, x)..][..length];
                 match (
                     spec.a.layout.channels == layout.channels,
@@ -132,14 +140,6 @@ impl BinaryRows<'_> {
             }
         }
     }
-}
-
-/// Where the pixel stands that goes with (y, x) of the output.
-#[inline(always)]
-pub fn start(operand: &Operand, y: usize, x: usize) -> usize {
-    let layout = &operand.layout;
-    let fit = |at: usize, length: usize| if length == 1 { 0 } else { at };
-    layout.at(fit(y, layout.height), fit(x, layout.width))
 }
 
 pub struct MaxPoolRows<'a> {

@@ -1,7 +1,7 @@
 //! Sums and products of two tensors with the vectors of AVX-512.
 
 use super::super::binary::BinaryOp;
-use super::super::portable::{BinaryRows, start};
+use super::super::portable::BinaryRows;
 use super::finish::{Ends, Slow, Table, bytes, lanes};
 use std::arch::x86_64::*;
 
@@ -116,8 +116,18 @@ macro_rules! binary {
             ];
             for y in work.rows.clone() {
                 for x in 0..runs {
-                    let a = Side::new(&work.a[start(&spec.a, y, x)..], length, one[0], zeros[0]);
-                    let b = Side::new(&work.b[start(&spec.b, y, x)..], length, one[1], zeros[1]);
+                    let a = Side::new(
+                        &work.a[BinaryRows::start(&spec.a, y, x)..],
+                        length,
+                        one[0],
+                        zeros[0],
+                    );
+                    let b = Side::new(
+                        &work.b[BinaryRows::start(&spec.b, y, x)..],
+                        length,
+                        one[1],
+                        zeros[1],
+                    );
                     let out = &mut work.output[layout.at(y - work.rows.start, x)..][..length];
                     let mut at = 0;
                     macro_rules! put {

@@ -90,11 +90,7 @@ unsafe fn sums(row: &Row, pixel: usize, channel: usize, weights: *const i8) -> [
 unsafe fn row(row: &mut Row) {
     let table = row.finish.table.as_deref();
     let wide = table.is_some_and(|t| t.len() != 256);
-    let residual = match &row.residual {
-        None => None,
-        Some((residual, _)) => Some(*residual),
-    };
-    let ends = Ends::new(row.finish, residual);
+    let ends = Ends::new(row.finish, row.added());
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {
             let channels = (row.channels - channel).min(16);

@@ -130,11 +130,7 @@ macro_rules! row {
                 None => None,
                 Some(table) => Some($table(table)),
             };
-            let residual = match &row.residual {
-                None => None,
-                Some((residual, _)) => Some(*residual),
-            };
-            let ends = Ends::new(row.finish, residual);
+            let ends = Ends::new(row.finish, row.added());
             for channel in (0..row.channels).step_by(64) {
                 let channels = (row.channels - channel).min(64);
                 let mask = bytes(channels);

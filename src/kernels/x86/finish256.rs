@@ -117,17 +117,13 @@ impl Ends {
 #[target_feature(enable = "avx2")]
 pub unsafe fn with_avx2(tile: Store) {
     let table = tile.finish.table.as_deref();
-    let Output::Bytes(output) = &mut *tile.output else {
-        return store(tile);
-    };
     if table.is_some_and(|t| t.len() != 256) {
         return store(tile);
     }
-    let residual = match &tile.residual {
-        None => None,
-        Some((residual, _)) => Some(*residual),
+    let ends = Ends::new(tile.finish, tile.added());
+    let Output::Bytes(output) = &mut *tile.output else {
+        return store(tile);
     };
-    let ends = Ends::new(tile.finish, residual);
     let width = tile.width;
     assert!(tile.scale.len() >= width && width.is_multiple_of(8));
     for (place, sums) in tile.places.iter().zip(tile.sums.chunks_exact(width)) {

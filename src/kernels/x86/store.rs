@@ -28,13 +28,13 @@ macro_rules! with_avx512 {
         /// The processor has these, and the tile is 16 × `VECTORS` wide.
         #[target_feature(enable = $features)]
         unsafe fn $rows<const VECTORS: usize>(tile: Store) {
+            let table = tile.finish.table.as_deref();
+            let table = table.and_then(|t| t.try_into().ok()).map(|t| $table(t));
+            let ends = Ends::new(tile.finish, tile.added());
+            let (width, channels) = (16 * VECTORS, tile.channels);
             let Output::Bytes(output) = tile.output else {
                 return;
             };
-            let table = tile.finish.table.as_deref();
-            let table = table.and_then(|t| t.try_into().ok()).map(|t| $table(t));
-            let ends = Ends::new(tile.finish, tile.residual.map(|r| r.0));
-            let (width, channels) = (16 * VECTORS, tile.channels);
             assert!(tile.scale.len() >= width && tile.sums.len() >= width * tile.places.len());
             for (place, from) in tile.places.iter().zip(tile.sums.chunks_exact(width)) {
                 let out = &mut output[place.output..][..channels];
