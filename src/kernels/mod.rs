@@ -25,9 +25,13 @@
 
 pub mod binary;
 pub mod conv;
+// Used by the kernels of instruction sets only.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 mod depthwise;
 pub mod finish;
 pub mod float;
+// Used by the kernels of instruction sets only.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 mod gemm;
 pub mod isa;
 pub mod layout;
@@ -38,6 +42,8 @@ mod portable;
 pub mod reference;
 mod sources;
 pub mod spatial;
+// Used by the kernels of instruction sets only.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 mod store;
 #[cfg(target_arch = "x86_64")]
 mod x86;
