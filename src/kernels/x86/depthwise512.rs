@@ -61,7 +61,7 @@ fn interleave([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 /// a `next` pixel, there are no more than 32 channels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn sums(
+unsafe fn sums<const TAPS: usize>(
     row: &Row,
     pixel: usize,
     channel: usize,
@@ -69,10 +69,12 @@ unsafe fn sums(
     mask: __mmask64,
     next: Option<usize>,
 ) -> [__m512i; 4] {
+    // A number that the compiler knows makes a straight line of the loop.
+    let taps = if TAPS > 0 { TAPS } else { row.taps };
     // SAFETY: the caller's promise; no byte outside of the mask is read, and no position beyond the last.
     unsafe {
         let load = |tap: usize| {
-            if tap >= row.taps {
+            if tap >= taps {
                 return _mm512_setzero_si512();
             }
             let from = row.pointers.as_ptr().add(tap * row.step);
@@ -95,7 +97,7 @@ unsafe fn sums(
         ];
         let mut weights = weights;
         let mut tap = 0;
-        while tap < row.taps {
+        while tap < taps {
             let values = interleave([load(tap), load(tap + 1), load(tap + 2), load(tap + 3)]);
             macro_rules! multiply {
                 ($j:literal) => {
@@ -115,11 +117,24 @@ unsafe fn sums(
 }
 
 macro_rules! row {
-    ($name:ident, $features:literal, $table:expr) => {
+    ($name:ident, $row:ident, $features:literal, $table:expr) => {
         /// # Safety
         /// The processor has these, and `row` is as its fields say.
         #[target_feature(enable = $features)]
         unsafe fn $name(row: &mut Row) {
+            // SAFETY: the same promise.
+            unsafe {
+                match row.taps {
+                    9 => $row::<9>(row),
+                    _ => $row::<0>(row),
+                }
+            }
+        }
+
+        /// # Safety
+        /// As above; there are `TAPS` window positions, or any number if that is 0.
+        #[target_feature(enable = $features)]
+        unsafe fn $row<const TAPS: usize>(row: &mut Row) {
             let table = row.finish.table.as_deref();
             let wide = table.is_some_and(|t| t.len() != 256);
             let table = match table {
@@ -145,7 +160,7 @@ macro_rules! row {
                     // SAFETY: `row` is as its fields say; places are looked at before they are written.
                     unsafe {
                         let weights = row.weights.add(channel / 64 * row.weights_block);
-                        let sums = sums(row, pixel, channel, weights, mask, next);
+                        let sums = sums::<TAPS>(row, pixel, channel, weights, mask, next);
                         let places = [row.place(pixel), row.place(next.unwrap_or(pixel))];
                         match row.output {
                             Output::Bytes(output) if !wide => {
@@ -199,9 +214,15 @@ macro_rules! row {
     };
 }
 
-row!(with_avx512, "avx512f,avx512bw,avx512vl,avx512vnni", Slow);
+row!(
+    with_avx512,
+    row_avx512,
+    "avx512f,avx512bw,avx512vl,avx512vnni",
+    Slow
+);
 row!(
     with_avx512_vbmi,
+    row_avx512_vbmi,
     "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi",
     Table::new
 );
