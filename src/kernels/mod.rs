@@ -9,7 +9,7 @@
 //! | [`binary`] | add and multiply two tensors, with broadcast |
 //! | [`spatial`] | pooling, resizing, padding, copies with a table |
 //! | [`float`] | between f32 and bytes; softmax |
-//! | [`reference`] | the specification of all these, one value at a time |
+//! | [`mod@reference`] | the specification of all these, one value at a time |
 //! | `portable` | the same in loops that a compiler can vectorize, for processors without kernels of their own |
 //! | `gemm`, `depthwise` | what the kernels for convolution of all instruction sets share: packing, order of work |
 //! | `sources`, `padded` | where windows look, and what stands outside of the input |
@@ -18,7 +18,7 @@
 //!
 //! A tensor is a slice of bytes in the order height, width, channel. A kernel is made once
 //! (weights packed, tables built) and then run for a range of output rows, so that threads can share the
-//! work; it allocates nothing while it runs. Whatever the processor, the bits are those of [`reference`].
+//! work; it allocates nothing while it runs. Whatever the processor, the bits are those of [`mod@reference`].
 //!
 //! One more instruction set is a variant of [`isa::Isa`] with its detection and name, a `Tiles` (sums of tiles, and how
 //! to store them) and a `Strips` (a row of depthwise convolution); the tests run over all that the processor has.

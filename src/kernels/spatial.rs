@@ -72,7 +72,7 @@ impl DivCeil for isize {
 /// In [`Gather`]: this output row or column shows no input.
 pub const NOWHERE: u32 = u32::MAX;
 
-/// Output pixel (y, x) is input pixel (rows[y], columns[x]) or `fill`, then `table`. Nearest resize, padding of all
+/// Output pixel (y, x) is input pixel (`rows[y]`, `columns[x]`) or `fill`, then `table`. Nearest resize, padding of all
 /// kinds, cropping, and plain copies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gather {
