@@ -3,7 +3,7 @@
 use super::super::binary::{Binary, BinaryOp, Operand};
 use super::super::finish::Finish;
 use super::super::isa::Work;
-use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE};
+use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE, Window};
 use std::ops::Range;
 
 /// Values that are worked on at a time. A loop of this length has no remainder.
@@ -149,6 +149,28 @@ pub struct MaxPoolRows<'a> {
     pub output: &'a mut [u8],
 }
 
+/// Where the pixel of each window position inside of the input begins.
+#[inline(always)]
+fn places(
+    window: &Window,
+    [y, x]: [usize; 2],
+    [down, across]: [&Range<usize>; 2],
+) -> impl Fn(usize, usize) -> usize + Copy {
+    let (top, left) = (down.start, across.start);
+    let first = if down.is_empty() || across.is_empty() {
+        0
+    } else {
+        window
+            .input
+            .at(window.source(0, y, top), window.source(1, x, left))
+    };
+    let (below, right) = (
+        window.dilation[0] * window.input.row,
+        window.dilation[1] * window.input.pixel,
+    );
+    move |ky, kx| first + (ky - top) * below + (kx - left) * right
+}
+
 /// For `N` channels at a time, from channel `start` on: visits the values of each pixel of a window (whose
 /// channels begin where `place` says), starting from `first`; `put` gets the result. Returns the first channel that is left.
 #[inline(always)]
@@ -195,7 +217,7 @@ impl Work for MaxPoolRows<'_> {
             for x in 0..layout.width {
                 let across = window.inside(1, x);
                 let out = layout.pixel_mut(output, y - rows.start, x);
-                let place = |ky, kx| window.input.at(window.source(0, y, ky), window.source(1, x, kx));
+                let place = places(window, [y, x], [&down, &across]);
                 let inside = [&down, &across];
                 let largest = |a: &mut u8, b: u8| *a = (*a).max(b);
                 macro_rules! channels {
@@ -255,7 +277,7 @@ impl Work for AveragePoolRows<'_> {
                 let across = window.inside(1, x);
                 let zeros = (down.len() * across.len()) as i32 * i32::from(spec.zero);
                 let out = layout.pixel_mut(output, y - rows.start, x);
-                let place = |ky, kx| window.input.at(window.source(0, y, ky), window.source(1, x, kx));
+                let place = places(window, [y, x], [&down, &across]);
                 let inside = [&down, &across];
                 let add = |sum: &mut i32, value: u8| *sum += i32::from(value);
                 macro_rules! channels {
