@@ -5,8 +5,11 @@ use elek::infer::int8::plan::{Plan, State};
 use elek::infer::int8::{self, rewrite};
 use elek::kernels::isa::Isa;
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 use tract_onnx::prelude::Framework;
 
 /// The graphs of tests/golden/ops.bin with their input's shape and output's name.
@@ -79,7 +82,20 @@ fn try_all(proto: &ModelProto, shape: &[usize], output: &str) {
             state.output(i, &mut values);
         }
     }
-    let _ = rewrite::rewrite(proto, &lowered, &plans);
+    if let Ok(rewritten) = rewrite::rewrite(proto, &lowered, &plans) {
+        made_once(&rewritten);
+    }
+}
+
+/// Every name is made by one node or constant.
+fn made_once(proto: &ModelProto) {
+    let graph = proto.graph.as_ref().unwrap();
+    let constants = graph.initializer.iter().map(|t| &t.name);
+    let outputs = graph.node.iter().flat_map(|n| &n.output);
+    let mut names = HashSet::new();
+    for name in constants.chain(outputs).filter(|name| !name.is_empty()) {
+        assert!(names.insert(name), "{name:?} is made twice");
+    }
 }
 
 proptest! {
@@ -166,6 +182,221 @@ proptest! {
                 }
             }
         }
+        try_all(&proto, shape, output);
+    }
+}
+
+/// Image -> Q -> DQ -> nodes, each of which reads the one before, -> Q.
+struct Chain {
+    graph: GraphProto,
+    last: String,
+}
+
+impl Chain {
+    fn new() -> Chain {
+        let mut chain = Chain {
+            graph: GraphProto::default(),
+            last: "image".to_owned(),
+        };
+        chain.tensor("scale", DataType::Float, &[], &0.1f32.to_le_bytes());
+        chain.tensor("zero", DataType::Uint8, &[], &[128]);
+        chain.node("QuantizeLinear", &["scale", "zero"], &[]);
+        chain.node("DequantizeLinear", &["scale", "zero"], &[]);
+        chain
+    }
+
+    fn tensor(&mut self, name: &str, kind: DataType, dims: &[i64], raw: &[u8]) {
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            dims: dims.to_vec(),
+            data_type: kind as i32,
+            raw_data: raw.to_vec(),
+            ..Default::default()
+        });
+    }
+
+    fn node(&mut self, op: &str, more: &[&str], attributes: &[(&str, &[i64])]) {
+        let inputs = std::iter::once(&*self.last).chain(more.iter().copied());
+        let output = format!("v{}", self.graph.node.len());
+        let attribute = attributes.iter().map(|(name, ints)| AttributeProto {
+            name: (*name).to_owned(),
+            r#type: AttributeType::Ints as i32,
+            ints: ints.to_vec(),
+            ..Default::default()
+        });
+        self.graph.node.push(NodeProto {
+            op_type: op.to_owned(),
+            input: inputs.map(str::to_owned).collect(),
+            output: vec![output.clone()],
+            attribute: attribute.collect(),
+            ..Default::default()
+        });
+        self.last = output;
+    }
+
+    /// Lowers, plans and runs what there is.
+    fn end(mut self, shape: &[usize]) {
+        self.node("QuantizeLinear", &["scale", "zero"], &[]);
+        self.node("DequantizeLinear", &["scale", "zero"], &[]);
+        let proto = ModelProto {
+            graph: Some(self.graph),
+            opset_import: vec![OperatorSetIdProto {
+                version: 17,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        try_all(&proto, shape, &self.last);
+    }
+}
+
+#[test]
+fn a_value_times_itself_forty_times() {
+    let mut chain = Chain::new();
+    for _ in 0..40 {
+        let last = chain.last.clone();
+        chain.node("Mul", &[&last], &[]);
+    }
+    chain.end(&[1, 3, 4, 4]);
+}
+
+#[test]
+fn thousands_of_operators_without_a_quantizer() {
+    for op in ["MaxPool", "AveragePool", "Identity", "Relu"] {
+        let mut chain = Chain::new();
+        for _ in 0..5000 {
+            chain.node(op, &[], &[("kernel_shape", &[1, 1])]);
+        }
+        chain.end(&[1, 3, 4, 4]);
+    }
+    let mut chain = Chain::new();
+    chain.tensor("weights", DataType::Float, &[3, 3, 1, 1], &[0; 36]);
+    for _ in 0..5000 {
+        chain.node("Conv", &["weights"], &[]);
+    }
+    chain.end(&[1, 3, 4, 4]);
+}
+
+#[test]
+fn thousands_of_views() {
+    for raw in [false, true] {
+        let mut chain = Chain::new();
+        if raw {
+            chain.node("QuantizeLinear", &["scale", "zero"], &[]);
+        } else {
+            chain.node("MaxPool", &[], &[("kernel_shape", &[1, 1])]);
+        }
+        for _ in 0..20_000 {
+            chain.node("Transpose", &[], &[("perm", &[0, 2, 3, 1])]);
+        }
+        if raw {
+            chain.node("DequantizeLinear", &["scale", "zero"], &[]);
+        }
+        chain.end(&[1, 4, 4, 4]);
+    }
+}
+
+#[test]
+fn thousands_of_quantizers_behind_one_convolution() {
+    let mut chain = Chain::new();
+    chain.tensor("bytes", DataType::Uint8, &[64, 64, 3, 3], &[130; 64 * 64 * 9]);
+    let image = std::mem::replace(&mut chain.last, "bytes".to_owned());
+    chain.node("DequantizeLinear", &["scale", "zero"], &[]);
+    let weights = std::mem::replace(&mut chain.last, image);
+    chain.node("Conv", &[&weights], &[("pads", &[1, 1, 1, 1])]);
+    let conv = chain.last.clone();
+    for i in 0..3000 {
+        let (scale, sum) = (format!("s{i}"), chain.last.clone());
+        chain.tensor(&scale, DataType::Float, &[], &(1.0 + i as f32).to_le_bytes());
+        chain.last = conv.clone();
+        chain.node("QuantizeLinear", &[&scale, "zero"], &[]);
+        chain.node("DequantizeLinear", &[&scale, "zero"], &[]);
+        chain.node("Add", &[&sum], &[]);
+        chain.node("QuantizeLinear", &["scale", "zero"], &[]);
+        chain.node("DequantizeLinear", &["scale", "zero"], &[]);
+    }
+    chain.end(&[1, 64, 4, 4]);
+}
+
+#[test]
+fn dimensions_beside_a_zero_are_sizes_too() {
+    let mut chain = Chain::new();
+    chain.tensor("none", DataType::Float, &[1 << 40, 0], &[]);
+    chain.tensor("huge", DataType::Float, &[0, 1 << 40, 1 << 40], &[]);
+    let image = chain.last.clone();
+    for name in ["none", "huge"] {
+        chain.last = name.to_owned();
+        chain.node("Transpose", &[], &[]);
+        let turned = chain.last.clone();
+        chain.last = image.clone();
+        chain.node("Mul", &[&turned], &[]);
+    }
+    chain.end(&[1, 3, 4, 4]);
+}
+
+#[test]
+fn a_transposed_convolution_of_a_huge_stride() {
+    let mut chain = Chain::new();
+    chain.tensor("bytes", DataType::Uint8, &[3, 3, 1, 1], &[130; 9]);
+    let image = std::mem::replace(&mut chain.last, "bytes".to_owned());
+    chain.node("DequantizeLinear", &["scale", "zero"], &[]);
+    let weights = std::mem::replace(&mut chain.last, image);
+    chain.node("ConvTranspose", &[&weights], &[("strides", &[8192, 8192])]);
+    chain.end(&[1, 3, 2, 2]);
+}
+
+#[test]
+fn parts_of_a_split_that_together_wrap_around() {
+    let mut chain = Chain::new();
+    let half = usize::MAX / 2;
+    chain.node(
+        "Split",
+        &[],
+        &[("axis", &[]), ("split", &[half as i64, half as i64, 3])],
+    );
+    let split = chain.graph.node.last_mut().unwrap();
+    split.attribute[0].i = 1;
+    split.output.extend(["b".to_owned(), "c".to_owned()]);
+    chain.last = "c".to_owned();
+    chain.end(&[1, 1, 4, 4]);
+}
+
+#[test]
+fn thousands_of_dimensions() {
+    let mut chain = Chain::new();
+    let axes: Vec<i64> = (0..100_000).collect();
+    let raw: Vec<u8> = axes.iter().flat_map(|a| a.to_le_bytes()).collect();
+    chain.tensor("axes", DataType::Int64, &[100_000], &raw);
+    chain.node("Unsqueeze", &["axes"], &[]);
+    chain.end(&[1, 3, 4, 4]);
+}
+
+/// Names that elek would give itself.
+#[test]
+fn names_that_elek_would_give_are_told_apart() {
+    for (model, shape, output) in graphs() {
+        let mut proto = read(model).unwrap();
+        let graph = proto.graph.as_mut().unwrap();
+        let named = |name: &str| match name {
+            "" | "image" => name.to_owned(),
+            _ if name == output => name.to_owned(),
+            _ => match name.bytes().map(usize::from).sum::<usize>() % 3 {
+                0 => format!("elek.f32.{name}"),
+                1 => format!("elek_.of.{name}"),
+                _ => format!("elek.region.{name}"),
+            },
+        };
+        for node in &mut graph.node {
+            for name in node.input.iter_mut().chain(&mut node.output) {
+                *name = named(name);
+            }
+        }
+        for tensor in &mut graph.initializer {
+            tensor.name = named(&tensor.name);
+        }
+        let lowered = int8::lower(&proto, "image", shape, output).unwrap();
+        let ours = |name: &&String| name.starts_with(&lowered.prefix);
+        assert_eq!(lowered.graph.names.iter().find(ours), None);
         try_all(&proto, shape, output);
     }
 }

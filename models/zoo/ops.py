@@ -31,6 +31,7 @@ class Graph:
     def __init__(self, shape, opset=17):
         self.nodes, self.constants, self.count, self.opset = [], [], 0, opset
         self.shape = list(shape)
+        self.told = {}  # shapes that the file states
 
     def name(self):
         self.count += 1
@@ -82,9 +83,10 @@ class Graph:
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, self.shape)],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
             self.constants,
+            value_info=[helper.make_tensor_value_info(v, TensorProto.FLOAT, s) for v, s in self.told.items()],
         )
         imports = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
-        return helper.make_model(graph, opset_imports=imports, ir_version=8)
+        return helper.make_model(graph, opset_imports=imports, ir_version=10 if self.opset > 19 else 8)
 
 
 CASES = []
@@ -375,6 +377,163 @@ def mixed():
     case("mixed: QLinearConcat of rows", g, g.dq(z, 1 / 256, 0), (1 / 256, 0))
 
 
+def unusual():
+    """What tools seldom write, and what was wrong once."""
+    # Types that only an attribute states, zero points that are left out.
+    g = Graph((1, 5, 4, 6), opset=21)
+    x = g.op("QuantizeLinear", "image", np.float32(0.031), output_dtype=TensorProto.INT8)
+    case("Q without a zero point, signed", g, g.op("DequantizeLinear", x, np.float32(0.031)), (0.031, 128))
+    for op in ("QLinearAdd", "QLinearMul"):
+        g = Graph((1, 5, 4, 6))
+        a = g.q("image", 0.031, 128, True)
+        b = g.q(g.op("Tanh", g.dq(a, 0.031, 128, True)), 0.008, 128, True)
+        y = g.op(op, a, *g.steps(0.031, 128, True), b, *g.steps(0.008, 128, True), *g.steps(0.05, 128, True), domain="com.microsoft")
+        # tests/int8_ops.rs leaves the zero points out, which the standard allows and ONNX Runtime does not.
+        case(f"{op} s8 around zero", g, g.dq(y, 0.05, 128, True), (0.05, 128))
+    # Bytes that are padded and put together as they are.
+    for signed in (False, True):
+        for value in (None, 30):
+            g = Graph((1, 3, 5, 6))
+            x = g.q("image", *IN, signed)
+            kind = np.int8 if signed else np.uint8
+            more = [] if value is None else [np.array(value, kind)]
+            y = g.op("Pad", x, np.array([0, 0, 1, 2, 0, 0, 2, 1], np.int64), *more)
+            case(f"Pad of bytes {'s8' if signed else 'u8'} {value}", g, g.dq(y, *IN, signed), IN)
+    g = Graph((1, 3, 5, 6))
+    a, b = g.q("image", *IN), g.q("image", 0.06, 100)
+    case("Concat of bytes", g, g.dq(g.op("Concat", a, b, axis=1), *IN), IN)
+    # A bias for each column, in two dimensions, and one for all.
+    for name, bias in (("row", (1, 9)), ("number", (1,))):
+        def biased(g, x, bias=bias):
+            return g.op("Gemm", x, g.weights((16, 9), axis=1, fan=16), RNG.normal(0, 0.5, bias).astype(np.float32))
+        between(f"gemm, bias as a {name}", (5, 16), biased)
+    # The older softmax, and the one that says which it is.
+    for shape, more in (((1, 6, 4, 5), {"opset": 13}), ((1, 6, 4, 5), {"axis": 3, "opset": 11}), ((1, 12), {"opset": 11})):
+        g = Graph(shape)
+        x = g.q("image", *IN)
+        y = g.op("QLinearSoftmax", x, *g.steps(*IN), *g.steps(1 / 256, 0), domain="com.microsoft", **more)
+        case(f"QLinearSoftmax {len(shape)} {more}", g, g.dq(y, 1 / 256, 0), (1 / 256, 0))
+    # Height, width, channels.
+    for op, more, out in (("QLinearGlobalAveragePool", {}, (0.004, 128)),
+                          ("QLinearAveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}, (0.02, 128))):
+        g = Graph((1, 7, 8, 5))
+        x = g.q("image", *IN)
+        y = g.op(op, x, *g.steps(*IN), *g.steps(*out), domain="com.microsoft", channels_last=1, **more)
+        case(f"{op}, channels last", g, g.dq(y, *out), out)
+    # Where one index has no nearest neighbour by the standard's words.
+    for scale in (0.5, 0.75, 2.0):
+        def shrink(g, x, scale=scale):
+            return g.op("Resize", x, np.array([1, 1, scale, scale], np.float32), mode="nearest")
+        between(f"resize of opset 10, {scale}", (1, 3, 8, 12), shrink, out=IN, opset=10)
+    for mode in ("floor", "ceil", "round_prefer_ceil", "round_prefer_floor"):
+        between(f"resize, {mode}", (1, 3, 5, 6), lambda g, x, m=mode: g.op(
+            "Resize", x, "", np.array([1, 1, 1.7, 2.5], np.float32), mode="nearest", nearest_mode=m), out=IN)
+    # Dimensions as an input; without any, all of them or none.
+    between("reduce mean, dimensions as an input", (1, 20, 7, 5),
+            lambda g, x: g.op("ReduceMean", x, np.array([-2, -1], np.int64), keepdims=1), out=(0.01, 128), opset=18)
+    between("mean pool, dilated by ceil", (1, 4, 9, 10),
+            lambda g, x: g.op("AveragePool", x, kernel_shape=[3, 2], strides=[2, 3], pads=[1, 0, 1, 1], ceil_mode=1), out=(0.02, 128))
+    between("max pool, dilated", (1, 4, 9, 10), lambda g, x: g.op("MaxPool", x, kernel_shape=[2, 3], dilations=[3, 2]), out=IN)
+    between("global max pool", (1, 20, 2, 1), lambda g, x: g.op("GlobalMaxPool", x), out=IN)
+    # The step of a result that is finer than a table can follow.
+    def fine(g, x):
+        return ACTIVATIONS["silu"](g, g.op("Conv", x, g.weights((8, 8, 1, 1)), kernel_shape=[1, 1]))
+    between("conv, silu, fine steps", (1, 8, 6, 5), fine, out=(0.0005, 200))
+    # Nothing is quantized between an operator and what only moves its values.
+    def convolved(g, x, c=8):
+        return g.op("Relu", g.op("Conv", x, g.weights((c, c, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4))
+    between("conv, relu, max pool", (1, 8, 6, 8), lambda g, x: g.op("MaxPool", convolved(g, x), kernel_shape=[2, 2], strides=[2, 2]))
+    between("conv, conv, concat", (1, 8, 6, 8), lambda g, x: g.op("Concat", convolved(g, x), convolved(g, x), axis=1))
+    between("conv, upsampling", (1, 8, 3, 4), lambda g, x: g.op("Resize", convolved(g, x), "", np.array([1, 1, 2, 2], np.float32), mode="nearest"))
+    def split(g, x):
+        a, b = g.op("Split", convolved(g, x), np.array([3, 5], np.int64), outputs=2, axis=1)
+        return g.op("Concat", b, a, axis=1)
+    between("conv, split, concat", (1, 8, 6, 4), split)
+    between("concat of activations", (1, 4, 6, 5), lambda g, x: g.op("Concat", g.op("Sigmoid", x), g.op("Tanh", x), axis=1), out=(1 / 120, 125))
+    # One operator, several quantizers of one step and of two.
+    def twice(g, x):
+        y = g.op("Relu", g.op("Conv", x, g.weights((8, 8, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4))
+        a = g.op("Conv", g.qdq(y, *OUT), g.weights((8, 8, 1, 1)), kernel_shape=[1, 1])
+        b = g.op("Conv", g.qdq(y, *OUT), g.weights((8, 8, 1, 1)), kernel_shape=[1, 1])
+        return g.op("Add", g.qdq(a, *OUT), g.qdq(b, *OUT))
+    between("one conv, two quantizers", (1, 8, 6, 5), twice)
+    g = Graph((1, 3, 6, 5))
+    a = g.op("Conv", g.qdq("image", *IN), g.weights((4, 3, 1, 1)), kernel_shape=[1, 1])
+    b = g.op("Conv", g.qdq("image", *IN), g.weights((4, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4)
+    case("one picture, two quantizers", g, g.qdq(g.op("Add", g.qdq(a, *OUT), g.qdq(b, *OUT)), *OUT), OUT)
+    # A pointwise convolution that reads an upsampling with another zero point than its maker's.
+    g = Graph((1, 8, 3, 4))
+    x = g.op("Resize", g.q("image", *IN), "", np.array([1, 1, 2, 2], np.float32), mode="nearest",
+             coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    w = RNG.integers(-127, 128, (5, 8, 1, 1)).astype(np.int8)
+    y = g.op("QLinearConv", x, *g.steps(0.031, 100), w, np.full(5, 0.003, np.float32), np.zeros(5, np.int8), *g.steps(*OUT), kernel_shape=[1, 1])
+    case("upsampling, conv with another zero point", g, g.dq(y, *OUT), OUT)
+
+
+def left_over():
+    """Operators that are left to tract, each with a region before or behind it."""
+    shape = (1, 3, 16, 16)
+
+    def start(signed=False):
+        g = Graph(shape)
+        return g, g.q("image", *IN, signed)
+
+    # A constant of a type that elek does not read.
+    def half(g, x):
+        y = g.qdq(g.op("Conv", x, g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4), *OUT)
+        c = g.op("Cast", RNG.normal(0, 1, (1, 8, 1, 1)).astype(np.float16), to=TensorProto.FLOAT)
+        z = g.qdq(g.op("Add", y, c), 0.03, 128)
+        return g.op("Conv", z, g.weights((8, 8, 1, 1)), kernel_shape=[1, 1])
+    between("mixed: a constant of another type", shape, half)
+    # A transposed convolution that was not quantized.
+    g, x = start()
+    w = RNG.normal(0, 0.1, (8, 4, 2, 2)).astype(np.float32)
+    y = g.op("Conv", g.dq(x, *IN), g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4)
+    y = g.op("ConvTranspose", g.qdq(y, *OUT), g.weights((8, 4, 2, 2), per_channel=False, fan=8), kernel_shape=[2, 2], strides=[2, 2])
+    case("mixed: transposed convolution to f32", g, g.op("Sigmoid", y), None)
+    # A bias that differs from row to row; constants that are added along two dimensions.
+    def rows(g, x):
+        y = g.op("Flatten", g.op("Transpose", g.op("Conv", x, g.weights((4, 3, 16, 1)), kernel_shape=[16, 1]), perm=[1, 0, 2, 3]), axis=1)
+        return g.op("Gemm", g.qdq(y, *OUT), g.weights((16, 9), axis=1, fan=16), RNG.normal(0, 0.5, (4, 1)).astype(np.float32))
+    between("mixed: gemm, bias by row", shape, rows)
+    def table(g, x):
+        sum = g.op("Add", RNG.normal(0, 0.3, (16, 1)).astype(np.float32), RNG.normal(0, 0.3, (1, 16)).astype(np.float32))
+        y = g.qdq(g.op("Conv", x, g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4), *OUT)
+        return g.op("Mul", g.op("Sin", y), sum)
+    between("mixed: constants added to constants", shape, table, out=(0.01, 128))
+    # Too coarse for 256 steps of their own.
+    def outlier(g, x):
+        y = g.qdq(g.op("Conv", x, g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4), *OUT)
+        c = np.full((1, 8, 1, 1), 0.1, np.float32)
+        c[0, 3] = -100
+        z = g.qdq(g.op("Relu", g.op("Add", y, c)), 0.015, 0)
+        return g.op("Conv", z, g.weights((8, 8, 1, 1)), kernel_shape=[1, 1])
+    between("mixed: a channel that is switched off", shape, outlier)
+    def steep(g, x):
+        y = g.qdq(g.op("Conv", x, g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4), *OUT)
+        return g.op("Add", g.op("Exp", y), g.qdq(g.op("Conv", x, g.weights((8, 3, 1, 1)), kernel_shape=[1, 1]), *OUT))
+    between("mixed: exp without a quantizer", shape, steep, out=(0.01, 100))
+    # Operators that carry their steps themselves, which tract cannot load.
+    g, x = start()
+    w = RNG.integers(-127, 128, (9, 768)).astype(np.int8)
+    x = g.op("Reshape", x, np.array([1, 768], np.int64))
+    y = g.op("QGemm", x, *g.steps(*IN), w, np.full(9, 0.0006, np.float32), np.zeros(9, np.int8),
+             RNG.integers(-9000, 9000, 9).astype(np.int32), *g.steps(*OUT), domain="com.microsoft", transB=1, alpha=0.75)
+    case("mixed: QGemm with alpha", g, g.dq(y, *OUT), OUT)
+    g, x = start(True)
+    zero = g.steps(0.05, 128, True)
+    y = g.op("QLinearAdd", x, *g.steps(*IN, True), g.op("Transpose", x, perm=[0, 1, 3, 2]), *g.steps(*IN, True), *zero, domain="com.microsoft")
+    y = g.op("QLinearConcat", *zero, y, *zero, y, *zero, domain="com.microsoft", axis=2)
+    case("mixed: QLinearConcat of rows, s8 around zero", g, g.dq(y, 0.05, 128, True), (0.05, 128))
+    # A shape that only the file knows: of an operator that is not understood.
+    def told(g, x):
+        y = g.qdq(g.op("Conv", x, g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4), *OUT)
+        y = g.op("ConvTranspose", y, g.weights((8, 8, 3, 3), per_channel=False), kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
+        g.told[y] = [1, 8, 32, 32]
+        return g.op("Conv", g.qdq(y, *OUT), g.weights((8, 8, 1, 1)), kernel_shape=[1, 1])
+    between("mixed: transposed convolution, padded as it says itself", shape, told)
+
+
 def main(path):
     convolutions()
     products()
@@ -384,6 +543,8 @@ def main(path):
     qlinear()
     mixed()
     as_tools_do()
+    unusual()
+    left_over()
     out = bytearray(struct.pack("<I", len(CASES)))
     block = lambda data: struct.pack("<I", len(data)) + data
     for name, graph, output, steps in CASES:

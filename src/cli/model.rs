@@ -2,7 +2,7 @@
 //! is here, and the line that puts it into a recipe.
 
 use crate::infer::engine::Engine;
-use crate::infer::graph::Facts;
+use crate::infer::graph::{Facts, Left};
 use crate::infer::inspection::{CLASSES_MAX, MASK_CLASSES_MAX};
 use crate::infer::manifest::{self, Activation, Channels, Filter, ModelInfo, Task};
 use crate::infer::sandbox;
@@ -262,29 +262,49 @@ fn some_of(labels: &[String]) -> String {
     }
 }
 
-/// Which share of the work runs in integers, and what does not.
+/// Which share of the work runs in integers, and what does not. (Which operators do run in integers is in the JSON:
+/// they are many.)
 fn integers(facts: &Facts) -> String {
     let integers = &facts.integers;
-    if integers.regions == 0 {
-        return "nothing; all of it runs in f32".to_owned();
-    }
-    let share = 100.0 * integers.macs as f64 / facts.macs.max(1) as f64;
-    let regions = match integers.regions {
-        1 => "one region".to_owned(),
-        n => format!("{n} regions"),
+    let mut text = if integers.regions == 0 {
+        match &integers.why_not {
+            Some(why) => format!("nothing, all of it runs in f32: {why}"),
+            None => return "nothing; all of it runs in f32".to_owned(),
+        }
+    } else {
+        let share = |macs: u64| 100.0 * macs as f64 / facts.macs.max(1) as f64;
+        let regions = match integers.regions {
+            1 => "one region".to_owned(),
+            n => format!("{n} regions"),
+        };
+        let mut text = format!(
+            "{:.2} % of the work, {} operators in {regions}",
+            share(integers.macs),
+            integers.nodes.len()
+        );
+        if !integers.floats.is_empty() {
+            text += &format!(
+                "; {} small ones in f32 beside them, {:.2} % of the work",
+                integers.floats.len(),
+                share(integers.float_macs)
+            );
+            text += &list(&integers.floats);
+            text += &format!("\n{:<10}", "");
+        } else {
+            text += "; ";
+        }
+        text + &match integers.left.len() {
+            0 => "nothing in f32 by tract".to_owned(),
+            n => format!("in f32 by tract: {n}"),
+        }
     };
-    let mut text = format!(
-        "{share:.2} % of the work, {} operators in {regions}",
-        integers.nodes
-    );
-    if integers.left.is_empty() {
-        return text + "; nothing in f32 by tract";
-    }
-    text += &format!("; in f32 by tract: {}", integers.left.len());
-    for left in &integers.left {
-        text += &format!("\n{:<10}   {} {:?}: {}", "", left.op, left.name, left.reason);
-    }
+    text += &list(&integers.left);
     text
+}
+
+fn list(left: &[Left]) -> String {
+    let line = |left: &Left| format!("\n{:<10}   {} {:?}: {}", "", left.op, left.name, left.reason);
+    left.iter().map(line).collect()
 }
 
 fn channels(info: &ModelInfo) -> &'static str {

@@ -45,13 +45,25 @@ pub struct Facts {
 /// The part of a graph that runs in integers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Integers {
-    /// Of all [`Facts::macs`].
+    /// Of all [`Facts::macs`], and those of the regions that are done in f32.
     pub macs: u64,
+    pub float_macs: u64,
     pub regions: usize,
-    /// Nodes in them, quantizers not counted.
-    pub nodes: usize,
+    /// Every node that runs in integers; quantizers and constants are not counted.
+    pub nodes: Vec<Node>,
+    /// Those that elek does in f32, beside integers.
+    pub floats: Vec<Left>,
     /// Every node that is left to tract, with the reason.
     pub left: Vec<Left>,
+    /// Why nothing of a quantized graph runs in integers.
+    pub why_not: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub op: String,
+    /// Its first output.
+    pub name: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +107,11 @@ pub fn open(bytes: &[u8], expected: &Expected) -> Result<(Opened, Facts)> {
     let proto = onnx
         .proto_model_for_read(&mut &bytes[..])
         .map_err(|e| anyhow::anyhow!("this is not an ONNX file, or a damaged one ({})", brief(&e)))?;
+    open_model(&proto, expected)
+}
+
+/// The same for a file that is parsed already.
+pub fn open_model(proto: &pb::ModelProto, expected: &Expected) -> Result<(Opened, Facts)> {
     let graph = proto
         .graph
         .as_ref()
@@ -107,7 +124,7 @@ pub fn open(bytes: &[u8], expected: &Expected) -> Result<(Opened, Facts)> {
         expected.output
     );
     let mut facts = Facts {
-        opset: opset(&proto),
+        opset: opset(proto),
         ops: BTreeMap::new(),
         output_shape: Vec::new(),
         macs: 0,
@@ -118,14 +135,26 @@ pub fn open(bytes: &[u8], expected: &Expected) -> Result<(Opened, Facts)> {
         *facts.ops.entry(node.op_type.clone()).or_insert(0) += 1;
     }
     if facts.quantized() {
-        match in_integers(&proto, expected, &mut facts) {
+        match in_integers(proto, expected, &mut facts) {
             Ok(Some(opened)) => return Ok((opened, facts)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!("runs without integer kernels: {}", brief(&error)),
+            Ok(None) => {
+                let why = "no quantized operator is one that elek has kernels for";
+                facts.integers.why_not = Some(why.to_owned());
+            }
+            Err(error) => {
+                facts.integers = Integers {
+                    why_not: Some(brief(&error)),
+                    ..Integers::default()
+                };
+            }
         }
-        facts.integers = Integers::default();
     }
-    let model = by_tract(&proto, &[], expected, &mut facts)?;
+    let why_not = facts.integers.why_not.clone();
+    let model = by_tract(proto, &[], expected, &mut facts).map_err(|error| match why_not {
+        // tract may know nothing of what is quantized: then this is the reason.
+        Some(why) => error.context(format!("it does not run in integers ({why}), nor in f32")),
+        None => error,
+    })?;
     Ok((Opened::Mixed(model), facts))
 }
 
@@ -142,31 +171,49 @@ fn in_integers(proto: &pb::ModelProto, expected: &Expected, facts: &mut Facts) -
     let shape = [1, 3, expected.size, expected.size];
     let lowered = int8::lower(proto, expected.input, &shape, expected.output)?;
     let regions = &lowered.partition.regions;
+    let named = |position: usize| {
+        let node = &lowered.graph.nodes[position];
+        let name = node.output().map(|value| lowered.graph.names[value].clone());
+        Node {
+            op: node.op.clone(),
+            name: name.unwrap_or_default(),
+        }
+    };
+    let left = |position: usize, reason: &str| {
+        let Node { op, name } = named(position);
+        Left {
+            op,
+            name,
+            reason: reason.to_owned(),
+        }
+    };
+    let all = lowered.partition.left.iter();
+    let tracts = all.map(|l| left(l.position, &l.reason)).collect();
     if regions.is_empty() {
+        facts.integers.left = tracts;
         return Ok(None);
     }
     let plans: Vec<Arc<Plan>> = regions
         .iter()
         .map(|region| Plan::new(region, Isa::best()).map(Arc::new))
         .collect::<Result<_>>()?;
-    let left = lowered.partition.left.iter().map(|left| {
-        let node = &lowered.graph.nodes[left.position];
-        let name = node.output().map(|value| lowered.graph.names[value].clone());
-        Left {
-            op: node.op.clone(),
-            name: name.unwrap_or_default(),
-            reason: left.reason.clone(),
-        }
-    });
+    let (nodes, floats) = lowered.in_regions();
+    let in_f32 = |position: usize| match lowered.graph.nodes[position].op.as_str() {
+        "Resize" => left(position, "its result is not quantized"),
+        _ => left(position, "its weights are not quantized"),
+    };
     facts.integers = Integers {
         macs: plans.iter().map(|plan| plan.macs).sum(),
+        float_macs: plans.iter().map(|plan| plan.float_macs).sum(),
         regions: plans.len(),
-        nodes: lowered.nodes_in_regions(),
-        left: left.collect(),
+        nodes: nodes.into_iter().map(named).collect(),
+        floats: floats.into_iter().map(in_f32).collect(),
+        left: tracts,
+        why_not: None,
     };
     if let (Some(_), [plan]) = (lowered.whole(), &plans[..]) {
         facts.output_shape = plan.outputs()[0].shape.clone();
-        (facts.macs, facts.parameters) = (plan.macs, plan.parameters);
+        (facts.macs, facts.parameters) = (plan.macs + plan.float_macs, plan.parameters);
         return Ok(Some(Opened::Whole(plan.clone())));
     }
     let rewritten = int8::rewrite::rewrite(proto, &lowered, &plans)?;
@@ -213,7 +260,8 @@ fn by_tract(
         );
     };
     facts.output_shape = output_shape;
-    facts.macs = macs(&model)? + plans.iter().map(|plan| plan.macs).sum::<u64>();
+    let in_regions = plans.iter().map(|plan| plan.macs + plan.float_macs);
+    facts.macs = macs(&model)? + in_regions.sum::<u64>();
     facts.parameters = parameters(&model) + plans.iter().map(|plan| plan.parameters).sum::<u64>();
     model
         .into_optimized()

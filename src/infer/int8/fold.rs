@@ -6,8 +6,8 @@
 mod shapes;
 
 pub use shapes::{
-    Slice, Windows, axis, pads, permutation, pool_windows, reduced_axes, resize_scales, shape, slices,
-    transposed_windows, windows,
+    Slice, Windows, axis, channels_last, is_channels_last, pads, permutation, pool_windows, reduced_axes,
+    resize_scales, shape, slices, transposed_windows, windows,
 };
 
 use super::onnx::{Data, Node, Tensor, volume};
@@ -60,7 +60,7 @@ pub fn constant(node: &Node, known: &Known) -> Option<Tensor> {
         "Transpose" => transposed(known.constant(0)?, node.ints("perm")),
         "Cast" => cast(node, known.constant(0)?),
         "Gather" => gather(node, known),
-        "Slice" => slice(known),
+        "Slice" => slice(node, known),
         "Concat" => concat(known),
         "Add" | "Sub" | "Mul" | "Div" => arithmetic(&node.op, known),
         "Floor" | "Ceil" => {
@@ -142,8 +142,22 @@ fn cast(node: &Node, tensor: &Tensor) -> Option<Tensor> {
     Some(Tensor { shape, data })
 }
 
+/// Whole numbers, of the type of those that they come from: what reads them may want that type. Nobody reckons shapes
+/// in bytes.
+fn of_type(data: &Data, values: Vec<i64>) -> Option<Data> {
+    match data {
+        Data::I64(_) => Some(Data::I64(values)),
+        Data::I32(_) => {
+            let narrow: Option<Vec<i32>> = values.into_iter().map(|v| i32::try_from(v).ok()).collect();
+            narrow.map(Data::I32)
+        }
+        Data::F32(_) | Data::I8(_) | Data::U8(_) => None,
+    }
+}
+
 fn gather(node: &Node, known: &Known) -> Option<Tensor> {
-    let (values, at) = (list(known.constant(0)?)?, known.constant(1)?);
+    let (tensor, at) = (known.constant(0)?, known.constant(1)?);
+    let values = list(tensor)?;
     if node.int("axis", 0) != 0 || at.shape.len() > 1 {
         return None;
     }
@@ -158,28 +172,46 @@ fn gather(node: &Node, known: &Known) -> Option<Tensor> {
         .collect();
     Some(Tensor {
         shape: at.shape.clone(),
-        data: Data::I64(taken?),
+        data: of_type(&tensor.data, taken?)?,
     })
 }
 
-fn slice(known: &Known) -> Option<Tensor> {
-    let values = list(known.constant(0)?)?;
+fn slice(node: &Node, known: &Known) -> Option<Tensor> {
+    let tensor = known.constant(0)?;
+    let values = list(tensor)?;
     let one = |at: usize| known.whole(at).filter(|v| v.len() == 1).map(|v| v[0]);
+    // What is there, but not known, is not what stands for it where it is left out.
+    let given = |at: usize, otherwise: i64| match node.input(at) {
+        None => Some(otherwise),
+        Some(_) => one(at),
+    };
     let (start, end) = (one(1)?, one(2)?);
-    if one(3).unwrap_or(0) != 0 || one(4).unwrap_or(1) != 1 {
+    if !matches!(given(3, 0)?, 0 | -1) || given(4, 1)? != 1 || tensor.shape.len() != 1 {
         return None;
     }
     let len = values.len() as i64;
     let at = |v: i64| if v < 0 { v.saturating_add(len) } else { v }.clamp(0, len) as usize;
-    Some(Tensor::ints(values.get(at(start)..at(end))?.to_vec()))
+    let taken = values.get(at(start)..at(end))?.to_vec();
+    Some(Tensor {
+        shape: vec![taken.len()],
+        data: of_type(&tensor.data, taken)?,
+    })
 }
 
 fn concat(known: &Known) -> Option<Tensor> {
+    let first = known.constant(0)?;
     let mut all = Vec::new();
     for tensor in &known.constants {
-        all.extend(list(tensor.as_deref()?)?);
+        let tensor = tensor.as_deref()?;
+        if std::mem::discriminant(&tensor.data) != std::mem::discriminant(&first.data) {
+            return None;
+        }
+        all.extend(list(tensor)?);
     }
-    Some(Tensor::ints(all))
+    Some(Tensor {
+        shape: vec![all.len()],
+        data: of_type(&first.data, all)?,
+    })
 }
 
 fn arithmetic(op: &str, known: &Known) -> Option<Tensor> {
@@ -188,7 +220,13 @@ fn arithmetic(op: &str, known: &Known) -> Option<Tensor> {
     if len > FOLD_MAX || ![a.len(), b.len()].into_iter().all(|l| l == 1 || l == len) {
         return None;
     }
-    let shape = if a.len() >= b.len() { &a.shape } else { &b.shape }.clone();
+    // Of the same shape, or one number that does not add dimensions: what shape arithmetic needs.
+    let shape = match (a.len(), b.len()) {
+        _ if a.shape == b.shape => a.shape.clone(),
+        (_, 1) if b.shape.len() <= a.shape.len() => a.shape.clone(),
+        (1, _) if a.shape.len() <= b.shape.len() => b.shape.clone(),
+        _ => return None,
+    };
     let pick = |i: usize, of: usize| if of == 1 { 0 } else { i };
     if let (Some(a), Some(b)) = (a.floats(), b.floats()) {
         let of = |a: f32, b: f32| match op {
@@ -203,6 +241,10 @@ fn arithmetic(op: &str, known: &Known) -> Option<Tensor> {
             data: Data::F32(values.collect()),
         });
     }
+    if std::mem::discriminant(&a.data) != std::mem::discriminant(&b.data) {
+        return None;
+    }
+    let kind = &a.data;
     let (a, b) = (a.whole()?, b.whole()?);
     let of = |a: i64, b: i64| match op {
         "Add" => a.checked_add(b),
@@ -215,7 +257,7 @@ fn arithmetic(op: &str, known: &Known) -> Option<Tensor> {
         .collect();
     Some(Tensor {
         shape,
-        data: Data::I64(values?),
+        data: of_type(kind, values?)?,
     })
 }
 

@@ -22,6 +22,12 @@ impl Quant {
         Finish::plain(self.zero).byte(value / self.scale)
     }
 
+    /// The largest distance of a value from the step that it gets.
+    pub fn distance(&self, values: &[f32]) -> f32 {
+        let off = |v: &f32| (self.value(self.byte(*v)) - v).abs();
+        values.iter().map(off).fold(0.0, f32::max)
+    }
+
     /// One that covers these values, 0 included.
     pub fn covering(values: impl IntoIterator<Item = f32>) -> Quant {
         let (low, high) = values
@@ -41,7 +47,8 @@ pub enum Function {
     Variable,
     Constant(f32),
     Unary(Unary, Arc<Function>),
-    Binary(Pair, Arc<Function>, Arc<Function>),
+    /// With its [`Function::size`], because the two sides may be one and the same, again and again.
+    Binary(Pair, Arc<Function>, Arc<Function>, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,8 +69,6 @@ pub enum Unary {
     Absolute,
     Erf,
     Softplus,
-    /// To bytes and back.
-    Requantize(Quant),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +81,9 @@ pub enum Pair {
     Maximum,
 }
 
-/// Nested deeper than this is no network, and would overflow the stack.
-const DEPTH_MAX: usize = 64;
+/// Steps to work one value out. An activation has ten; this many still are quick, and nested this deep do not fill
+/// the stack.
+const SIZE_MAX: u32 = 500;
 
 impl Function {
     pub fn then(self, unary: Unary) -> Function {
@@ -85,23 +91,25 @@ impl Function {
     }
 
     pub fn pair(pair: Pair, a: Function, b: Function) -> Function {
-        Function::Binary(pair, Arc::new(a), Arc::new(b))
+        let size = a.size().saturating_add(b.size()).saturating_add(1);
+        Function::Binary(pair, Arc::new(a), Arc::new(b), size)
     }
 
     pub fn is_variable(&self) -> bool {
         *self == Function::Variable
     }
 
-    pub fn too_deep(&self) -> bool {
-        fn depth(f: &Function, at: usize) -> bool {
-            at > DEPTH_MAX
-                || match f {
-                    Function::Variable | Function::Constant(_) => false,
-                    Function::Unary(_, f) => depth(f, at + 1),
-                    Function::Binary(_, a, b) => depth(a, at + 1) || depth(b, at + 1),
-                }
+    /// Steps to work it out; a part that occurs twice counts twice.
+    fn size(&self) -> u32 {
+        match self {
+            Function::Variable | Function::Constant(_) => 1,
+            Function::Unary(_, f) => f.size().saturating_add(1),
+            Function::Binary(.., size) => *size,
         }
-        depth(self, 0)
+    }
+
+    pub fn is_too_large(&self) -> bool {
+        self.size() > SIZE_MAX
     }
 
     pub fn at(&self, x: f32) -> f32 {
@@ -109,7 +117,7 @@ impl Function {
             Function::Variable => x,
             Function::Constant(value) => *value,
             Function::Unary(unary, f) => unary.at(f.at(x)),
-            Function::Binary(pair, a, b) => pair.at(a.at(x), b.at(x)),
+            Function::Binary(pair, a, b, _) => pair.at(a.at(x), b.at(x)),
         }
     }
 
@@ -119,7 +127,7 @@ impl Function {
             Function::Variable => inner.clone(),
             Function::Constant(value) => Function::Constant(*value),
             Function::Unary(unary, f) => f.of(inner).then(*unary),
-            Function::Binary(pair, a, b) => Function::pair(*pair, a.of(inner), b.of(inner)),
+            Function::Binary(pair, a, b, _) => Function::pair(*pair, a.of(inner), b.of(inner)),
         }
     }
 
@@ -143,15 +151,16 @@ impl Function {
     }
 
     /// The end of an integer operator whose result goes through this function before it is
-    /// quantized: the step to reckon in, and what to do with it.
-    pub fn finish(&self, to: Quant) -> (f32, Finish) {
+    /// quantized: the step to reckon in, and what to do with it. An error says that the function changes faster than
+    /// a table of finer steps can follow.
+    pub fn finish(&self, to: Quant) -> Result<(f32, Finish), String> {
         if let Some((low, high)) = self.limits() {
             let finish = Finish {
                 low: to.byte(low).into(),
                 high: to.byte(high).into(),
                 ..Finish::plain(to.zero)
             };
-            return (to.scale, finish);
+            return Ok((to.scale, finish));
         }
         let (low, high) = self.lively(to);
         // With 0 in it, so that the zero point is one of its entries.
@@ -159,18 +168,24 @@ impl Function {
         let step = ((high - low) / (WIDE - 1) as f32).max(f32::MIN_POSITIVE * 1e6);
         let zero = (-low / step).round_ties_even() as i32;
         let table = (0..WIDE as i32).map(|i| to.byte(self.at((i - zero) as f32 * step)));
+        let table: Arc<[u8]> = table.collect();
+        // A value is half an entry off at most: up to two steps between entries, the result is one step off at most.
+        if table.windows(2).any(|pair| pair[0].abs_diff(pair[1]) > 2) {
+            return Err("its activation is too steep for the steps of its result".to_owned());
+        }
         let finish = Finish {
             zero,
             low: 0,
             high: WIDE as i32 - 1,
-            table: Some(table.collect()),
+            table: Some(table),
         };
-        (step, finish)
+        Ok((step, finish))
     }
 
     /// The part of the axis outside of which the byte does not change any more.
     fn lively(&self, to: Quant) -> (f32, f32) {
-        // From far to near, in steps fine enough for any activation: each is a 64th of an octave.
+        // From far to near, in steps fine enough for any activation: each is a 64th of an octave. The first is far
+        // beyond the last byte of any step up to 4096.
         let ladder = || (-640..=1280).rev().map(|k| (k as f32 / 64.0).exp2());
         let end = |sign: f32| {
             let far = to.byte(self.at(sign * 2f32.powi(20)));
@@ -222,7 +237,6 @@ impl Unary {
             Unary::Absolute => x.abs(),
             Unary::Erf => erf(wide) as f32,
             Unary::Softplus => (wide.max(0.0) + (-wide.abs()).exp().ln_1p()) as f32,
-            Unary::Requantize(quant) => quant.value(quant.byte(x)),
         }
     }
 }
@@ -273,7 +287,7 @@ mod tests {
         let both = relu6.clone().then(Unary::Clip(1.0, f32::INFINITY));
         assert_eq!(both.limits(), Some((1.0, 6.0)));
         assert_eq!(Function::Variable.then(Unary::Sigmoid).limits(), None);
-        let (step, finish) = relu6.finish(Q);
+        let (step, finish) = relu6.finish(Q).unwrap();
         assert_eq!((step, finish.low, finish.high), (0.05, 10, 130));
     }
 
@@ -287,7 +301,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_table_is_within_one_step_everywhere() {
+    fn a_wide_table_is_within_one_step_everywhere_or_there_is_none() {
+        let mut none = 0;
         let functions = [
             silu(),
             Function::Variable.then(Unary::Sigmoid),
@@ -297,21 +312,21 @@ mod tests {
             Function::Variable.then(Unary::Leaky(0.1)),
             Function::Variable.then(Unary::Clip(0.0, 6.0)).then(Unary::Exp),
         ];
-        for (f, to) in functions.iter().flat_map(|f| {
-            [
-                Q,
-                Quant {
-                    scale: 1.0 / 256.0,
-                    zero: 0,
-                },
-                Quant {
-                    scale: 0.01,
-                    zero: 128,
-                },
-            ]
-            .map(|q| (f, q))
-        }) {
-            let (step, finish) = f.finish(to);
+        let steps = [
+            (0.05, 10),
+            (1.0 / 256.0, 0),
+            (0.01, 128),
+            (2e-3, 20),
+            (5e-4, 20),
+            (1e-4, 128),
+        ];
+        let steps = steps.map(|(scale, zero)| Quant { scale, zero });
+        for (f, to) in functions.iter().flat_map(|f| steps.map(|to| (f, to))) {
+            let Ok((step, finish)) = f.finish(to) else {
+                none += 1;
+                assert!(to.scale < 2e-3, "{f:?} {to:?}");
+                continue;
+            };
             finish.check();
             for k in -40_000..40_000 {
                 let x = k as f32 * 0.001;
@@ -319,6 +334,17 @@ mod tests {
                 assert!(got.abs_diff(wanted) <= 1, "{f:?} {to:?} at {x}: {got} {wanted}");
             }
         }
+        // SiLU among them, whose flat side is wide.
+        assert!(none > 0 && silu().finish(steps[4]).is_err(), "{none}");
+    }
+
+    #[test]
+    fn a_function_of_itself_again_and_again_is_told_at_once() {
+        let mut f = Function::Variable;
+        for _ in 0..1000 {
+            f = Function::pair(Pair::Multiply, f.clone(), f);
+        }
+        assert!(f.is_too_large() && !silu().is_too_large());
     }
 
     #[test]

@@ -240,6 +240,32 @@ pub struct Added {
 }
 
 impl Op {
+    /// Gives every value that it reads or writes another number.
+    pub fn renumber(&mut self, mut number: impl FnMut(Id) -> Id) {
+        self.output = number(self.output);
+        match &mut self.kind {
+            OpKind::Quantize { .. } | OpKind::External { .. } | OpKind::Constant { .. } => {}
+            OpKind::Conv(conv) => {
+                conv.input = number(conv.input);
+                if let Some(added) = &mut conv.residual {
+                    added.value = number(added.value);
+                }
+            }
+            OpKind::FloatConv(conv) => conv.input = number(conv.input),
+            OpKind::Binary { a, b, .. } => (*a, *b) = (number(*a), number(*b)),
+            OpKind::Concat { inputs } => inputs.iter_mut().for_each(|(id, _)| *id = number(*id)),
+            OpKind::MaxPool { input, .. }
+            | OpKind::AveragePool { input, .. }
+            | OpKind::Gather { input, .. }
+            | OpKind::Bilinear { input, .. }
+            | OpKind::Permute { input, .. }
+            | OpKind::Dequantize { input, .. }
+            | OpKind::FloatResize { input, .. }
+            | OpKind::Softmax { input }
+            | OpKind::Requantize { input } => *input = number(*input),
+        }
+    }
+
     /// Values that it reads.
     pub fn inputs(&self) -> Vec<Id> {
         match &self.kind {
@@ -293,22 +319,27 @@ impl Program {
         id
     }
 
-    /// Multiply-accumulates of convolutions and matrix products, padding included.
+    /// Multiply-accumulates of convolutions and matrix products in integers, padding included.
     pub fn macs(&self) -> u64 {
-        self.ops.iter().map(|op| self.macs_of(op)).sum()
-    }
-
-    fn macs_of(&self, op: &Op) -> u64 {
-        match &op.kind {
+        let of = |op: &Op| match &op.kind {
             OpKind::Conv(conv) => {
                 let of = |part: &Part| (part.size[0] * part.size[1]) as u64 * part.weights.len() as u64;
                 conv.parts.iter().map(of).sum()
             }
+            _ => 0,
+        };
+        self.ops.iter().map(of).sum()
+    }
+
+    /// Those that are done in f32.
+    pub fn float_macs(&self) -> u64 {
+        let of = |op: &Op| match &op.kind {
             OpKind::FloatConv(conv) => {
                 let [h, w, _] = self.values[op.output].dims();
                 (h * w) as u64 * conv.weights.len() as u64
             }
             _ => 0,
-        }
+        };
+        self.ops.iter().map(of).sum()
     }
 }

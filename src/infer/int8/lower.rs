@@ -17,7 +17,7 @@ mod spatial;
 use super::fold::{self, Known};
 use super::function::{Function, Pair, Quant, Unary};
 use super::ir::{Id, Kind, Op, OpKind, Order, Program, Value};
-use super::onnx::{Data, Graph, Node, Tensor};
+use super::onnx::{Data, Graph, Node, Tensor, VALUES_MAX};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -72,7 +72,7 @@ pub struct Float {
     pub views: Vec<usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {
     /// Bytes, dequantized.
     Bytes(Id),
@@ -118,19 +118,38 @@ pub struct Lowering<'g> {
     /// Those of the graph, and of what is put between nodes.
     pub names: Vec<String>,
     pub again: Vec<Again>,
+    /// Those of one source, by position in the list.
+    again_of: HashMap<usize, Vec<usize>>,
     pub program: Program,
     pub symbols: Vec<Symbol>,
     pub shapes: Vec<Option<Vec<usize>>>,
     pub constants: Vec<Option<Rc<Tensor>>>,
     /// Why nodes (by position in the graph) could not be lowered.
     pub reasons: HashMap<usize, Reason>,
-    /// Bytes that were asked for without a quantizer, by value.
-    asked: HashMap<usize, Id>,
+    /// Bytes that were asked for without a quantizer, by value, and how far they are from what they stand for.
+    asked: HashMap<usize, (Id, f32)>,
     /// Values that are reckoned in f32 here.
     floats: HashMap<usize, Id>,
+    /// What was made of a base already: several quantizers may stand behind it.
+    made: HashMap<Base, Vec<(Function, Target, Id)>>,
+    /// Values from outside that were quantized already.
+    quantized: HashMap<usize, Vec<(Target, Id)>>,
+    /// Begins no name of the file: new values have it in front.
+    pub prefix: String,
+    /// Values of constants that were made of others.
+    folded: usize,
+    /// Operators that are being lowered, each for the next.
+    depth: usize,
     /// The node that operators are being made for.
     current: usize,
 }
+
+/// Operators without a quantizer in a row: networks have four or five, and each needs stack.
+const DEPTH_MAX: usize = 64;
+/// Different quantizers of one value: networks have two or three, and each may copy the operator's weights.
+const MADE_MAX: usize = 64;
+/// Views of one value in a row; each value keeps a list of its own.
+pub const VIEWS_MAX: usize = 64;
 
 impl<'g> Lowering<'g> {
     /// `input` is the shape of the graph's input.
@@ -140,6 +159,7 @@ impl<'g> Lowering<'g> {
             graph,
             names: graph.names.clone(),
             again: Vec::new(),
+            again_of: HashMap::new(),
             program: Program::default(),
             symbols: vec![Symbol::Opaque; count],
             shapes: vec![None; count],
@@ -147,10 +167,18 @@ impl<'g> Lowering<'g> {
             reasons: HashMap::new(),
             asked: HashMap::new(),
             floats: HashMap::new(),
+            made: HashMap::new(),
+            quantized: HashMap::new(),
+            prefix: prefix(&graph.names),
+            folded: 0,
+            depth: 0,
             current: 0,
         };
         for (&value, tensor) in &graph.constants {
             this.set_constant(value, tensor.clone());
+        }
+        for (&value, shape) in &graph.unread {
+            this.shapes[value] = shape.clone();
         }
         this.shapes[graph.input] = Some(input.to_vec());
         for position in 0..graph.nodes.len() {
@@ -185,22 +213,31 @@ impl<'g> Lowering<'g> {
         let graph = self.graph;
         let node = &graph.nodes[position];
         let Some(output) = node.output() else { return };
+        // What the file states is believed where nothing else is known; tract looks again.
+        for &value in node.outputs.iter().flatten() {
+            self.shapes[value] = graph.stated.get(&value).cloned();
+        }
         if !node.is_known_domain() {
             self.leave(position, format!("the domain {:?} is not covered", node.domain));
             return;
         }
         if let Some(tensor) = fold::constant(node, &self.known(node)) {
+            self.folded += tensor.len();
+            if self.folded > VALUES_MAX {
+                self.leave(position, "constants are made of constants without end".to_owned());
+                return;
+            }
             self.set_constant(output, Rc::new(tensor));
             return;
         }
         match fold::shape(node, &self.known(node), graph.opset) {
             Ok(Some(shape)) if shape.contains(&0) => {
+                self.shapes[output] = None;
                 self.leave(position, "its output would be empty".to_owned());
                 return;
             }
             Ok(Some(shape)) => self.shapes[output] = Some(shape),
-            // What the file states is believed where nothing else is known; tract looks again.
-            Ok(None) => self.shapes[output] = graph.stated.get(&output).cloned(),
+            Ok(None) => {}
             Err(error) => {
                 self.leave(position, format!("{error:#}"));
                 return;
@@ -243,6 +280,7 @@ impl<'g> Lowering<'g> {
                     let function = Function::Variable.then(unary).of(&float.function);
                     Some(Symbol::Float(simple(Float { function, ..float })?))
                 }
+                Some(Symbol::Bytes(_)) => return Err(format!("{op} of bytes is not covered")),
                 _ => None,
             });
         }
@@ -303,11 +341,14 @@ impl<'g> Lowering<'g> {
         if !spatial::keeps_steps(&node.op) {
             return Err(format!("{} of bytes is not covered", node.op));
         }
-        if node.op == "Resize" && node.text("mode", "nearest") != "nearest" {
+        if matches!(&*node.op, "Resize" | "Upsample") && node.text("mode", "nearest") != "nearest" {
             return Err("a resize that is not nearest needs a quantizer of its own".to_owned());
         }
         let first = node.input(0).ok_or("an input is missing")?;
-        let id = self.bytes_of(first)?;
+        self.deeper()?;
+        let id = self.bytes_of(first);
+        self.depth -= 1;
+        let id = id?;
         let Kind::Bytes { quant, signed } = self.program.values[id].kind else {
             return Err("its input is not quantized".to_owned());
         };
@@ -321,6 +362,12 @@ impl<'g> Lowering<'g> {
 
     /// The bytes of a value, or the reason why there are none.
     pub fn bytes_of(&mut self, value: usize) -> Result<Id, Reason> {
+        self.bytes_within(value, 0.0)
+    }
+
+    /// The same, where values may be off by `allowed`: without a quantizer, they get steps that the file does not have.
+    pub fn bytes_within(&mut self, value: usize, allowed: f32) -> Result<Id, Reason> {
+        const COARSE: &str = "what it reads has no quantizer, and 256 steps of its own would be too coarse";
         match self.symbols[value].clone() {
             Symbol::Bytes(id) => Ok(id),
             Symbol::Opaque | Symbol::Weights(_) => Err(match &self.constants[value] {
@@ -328,18 +375,23 @@ impl<'g> Lowering<'g> {
                 None => "an input is not quantized".to_owned(),
             }),
             Symbol::Float(float) => {
-                if let Some(&id) = self.asked.get(&value) {
-                    return Ok(id);
+                let known = self.asked.get(&value).copied();
+                let (id, off) = match known {
+                    Some(known) => known,
+                    None => self.unquantized(&float)?,
+                };
+                self.asked.insert(value, (id, off));
+                if off > allowed {
+                    return Err(COARSE.to_owned());
                 }
-                let id = self.unquantized(&float)?;
-                self.asked.insert(value, id);
                 Ok(id)
             }
         }
     }
 
-    /// Bytes of a float that no quantizer stands behind: exact where steps are kept, else on a step of our own.
-    fn unquantized(&mut self, float: &Float) -> Result<Id, Reason> {
+    /// Bytes of a float that no quantizer stands behind: exact where steps are kept, else on a step of our own. With
+    /// the largest distance of a value.
+    fn unquantized(&mut self, float: &Float) -> Result<(Id, f32), Reason> {
         let base = match float.base {
             Base::Bytes(id) => id,
             Base::Node(position, output) => {
@@ -361,13 +413,14 @@ impl<'g> Lowering<'g> {
         if values.iter().any(|v| !v.is_finite()) {
             return Err("a function before it is not finite".to_owned());
         }
-        let quant = if values.iter().all(exact) {
-            quant
+        let (quant, off) = if values.iter().all(exact) {
+            (quant, 0.0)
         } else {
-            Quant::covering(values)
+            let quant = Quant::covering(values.iter().copied());
+            (quant, quant.distance(&values))
         };
         let id = self.table(base, &float.function, Target::Bytes { quant, signed })?;
-        self.views(id, &float.views)
+        Ok((self.views(id, &float.views)?, off))
     }
 
     /// Lowers a float as its quantizer wants it.
@@ -386,6 +439,11 @@ impl<'g> Lowering<'g> {
         function: &Function,
         target: Target,
     ) -> Result<Id, Reason> {
+        let base = Base::Node(position, output);
+        if let Some(id) = self.made_before(base, function, target)? {
+            return Ok(id);
+        }
+        self.deeper()?;
         let node = &self.graph.nodes[position];
         let before = std::mem::replace(&mut self.current, position);
         let id = match node.op.as_str() {
@@ -394,37 +452,67 @@ impl<'g> Lowering<'g> {
             "Softmax" => self.softmax(node, function, target),
             _ => self.spatial(node, output, function, target),
         };
+        self.depth -= 1;
         self.current = before;
-        if let Err(reason) = &id {
-            self.leave(position, reason.clone());
+        match &id {
+            Ok(id) => self
+                .made
+                .entry(base)
+                .or_default()
+                .push((function.clone(), target, *id)),
+            Err(reason) => self.leave(position, reason.clone()),
         }
         id
+    }
+
+    /// One operator more that is lowered for the sake of another; `depth` is set back behind it.
+    fn deeper(&mut self) -> Result<(), Reason> {
+        if self.depth >= DEPTH_MAX {
+            return Err("too many operators without a quantizer in front of it".to_owned());
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn made_before(&self, base: Base, function: &Function, target: Target) -> Result<Option<Id>, Reason> {
+        let made = self.made.get(&base).map_or(&[][..], |list| list);
+        let same = |(f, t, _): &&(Function, Target, Id)| *t == target && f == function;
+        match made.iter().find(same) {
+            Some((.., id)) => Ok(Some(*id)),
+            None if made.len() >= MADE_MAX => Err("too many quantizers read it".to_owned()),
+            None => Ok(None),
+        }
     }
 
     /// A function of bytes.
     pub fn table(&mut self, id: Id, function: &Function, target: Target) -> Result<Id, Reason> {
         let value = self.program.values[id].clone();
         let from = value.quant().ok_or("an input is not quantized")?;
-        let Target::Bytes { quant, .. } = target else {
-            let kind = OpKind::Dequantize {
-                input: id,
-                function: function.clone(),
-            };
-            return Ok(self.push(kind, value.shape, value.order, target));
-        };
-        if function.is_variable() && from == quant {
-            return Ok(self.alias(id, value.shape, value.order, target.kind()));
+        if let Some(id) = self.made_before(Base::Bytes(id), function, target)? {
+            return Ok(id);
         }
         let [h, w, _] = value.dims();
-        let kind = OpKind::Gather {
-            input: id,
-            rows: (0..h as u32).collect(),
-            columns: (0..w as u32).collect(),
-            channel: 0,
-            fill: 0,
-            table: Some(function.table(from, quant)),
+        let kind = match target {
+            Target::Float => OpKind::Dequantize {
+                input: id,
+                function: function.clone(),
+            },
+            Target::Bytes { quant, .. } if function.is_variable() && from == quant => {
+                return Ok(self.alias(id, value.shape, value.order, target.kind()));
+            }
+            Target::Bytes { quant, .. } => OpKind::Gather {
+                input: id,
+                rows: (0..h as u32).collect(),
+                columns: (0..w as u32).collect(),
+                channel: 0,
+                fill: 0,
+                table: Some(function.table(from, quant)),
+            },
         };
-        Ok(self.push(kind, value.shape, value.order, target))
+        let made = self.push(kind, value.shape, value.order, target);
+        let list = self.made.entry(Base::Bytes(id)).or_default();
+        list.push((function.clone(), target, made));
+        Ok(made)
     }
 
     /// A new operator and the value it gives.
@@ -450,11 +538,12 @@ impl<'g> Lowering<'g> {
         if value.shape == shape && value.order == order && value.kind == kind {
             return id;
         }
+        let root = self.program.root(id);
         self.program.values.push(Value {
             shape,
             order,
             kind,
-            alias: Some(id),
+            alias: Some(root),
         });
         self.program.values.len() - 1
     }
@@ -547,7 +636,7 @@ fn finite(ratio: f32) -> Result<f32, Reason> {
 }
 
 fn simple(float: Float) -> Result<Float, Reason> {
-    if float.function.too_deep() {
+    if float.function.is_too_large() {
         return Err("too many functions in a row".to_owned());
     }
     Ok(float)
@@ -567,6 +656,14 @@ fn pair(op: &str) -> Option<Pair> {
 
 pub fn is_view(op: &str) -> bool {
     matches!(op, "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose")
+}
+
+/// A word that no name begins with.
+fn prefix(names: &[String]) -> String {
+    const OWN: &str = "elek";
+    let longer = |rest: &str| 1 + rest.bytes().take_while(|b| *b == b'_').count();
+    let more = names.iter().filter_map(|name| name.strip_prefix(OWN)).map(longer);
+    OWN.to_owned() + &"_".repeat(more.max().unwrap_or(0))
 }
 
 /// Bytes of a constant tensor, signed ones with 128 added; `None` for other types.

@@ -31,7 +31,7 @@ use lower::{Lowering, Symbol, Weights};
 use onnx::{Graph, Tensor};
 use partition::Partition;
 use plan::Region;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use tract_onnx::pb;
 
@@ -42,20 +42,50 @@ pub struct Lowered {
     /// What is known of values that nodes left to tract may read.
     pub constants: Vec<Option<Rc<Tensor>>>,
     pub weights: HashMap<usize, Rc<Weights>>,
+    /// Names of bytes that ONNX calls signed.
+    pub signed: HashSet<String>,
+    /// Begins no name of the file.
+    pub prefix: String,
 }
 
 impl Lowered {
-    /// Operators of the file that run in regions, quantizers and constants not counted.
-    pub fn nodes_in_regions(&self) -> usize {
-        let regions = self.partition.regions.iter();
-        let nodes: BTreeSet<usize> = regions
-            .flat_map(|r| r.program.ops.iter().map(|op| op.node))
-            .collect();
-        let quantizer = |&&position: &&usize| {
-            self.graph.nodes[position].op.ends_with("quantizeLinear")
-                || self.graph.nodes[position].op == "QuantizeLinear"
+    /// Operators of the file that run in regions, by position: what the output needs and is neither left to tract nor a
+    /// quantizer nor constant. The second list is that of those that are done in f32 there.
+    pub fn in_regions(&self) -> (Vec<usize>, Vec<usize>) {
+        let graph = &self.graph;
+        let mut makers: HashMap<usize, usize> = HashMap::new();
+        for (position, node) in graph.nodes.iter().enumerate() {
+            makers.extend(node.outputs.iter().flatten().map(|&value| (value, position)));
+        }
+        let mut needed: BTreeSet<usize> = BTreeSet::new();
+        let mut values = vec![graph.output];
+        while let Some(value) = values.pop() {
+            let known = self.constants[value].is_some() || self.weights.contains_key(&value);
+            if let Some(&position) = makers.get(&value).filter(|_| !known)
+                && needed.insert(position)
+            {
+                values.extend(graph.nodes[position].inputs.iter().flatten());
+            }
+        }
+        let left: HashSet<usize> = self.partition.left.iter().map(|left| left.position).collect();
+        let quantizer = |op: &str| matches!(op, "QuantizeLinear" | "DequantizeLinear");
+        let here = |position: &usize| !left.contains(position) && !quantizer(&graph.nodes[*position].op);
+        let ops = self
+            .partition
+            .regions
+            .iter()
+            .flat_map(|region| &region.program.ops);
+        let in_f32 = |op: &&ir::Op| {
+            use ir::OpKind::{FloatConv, FloatResize};
+            matches!(op.kind, FloatConv(_) | FloatResize { .. })
         };
-        nodes.iter().filter(|position| !quantizer(position)).count()
+        let floats: HashSet<usize> = ops.filter(in_f32).map(|op| op.node).collect();
+        needed.into_iter().filter(here).partition(|p| !floats.contains(p))
+    }
+
+    /// A name for something that a value of the file or of a region is given beside it.
+    pub fn own(&self, of: &str, what: &str) -> String {
+        format!("{}.of.{of}.{what}", self.prefix)
     }
 
     /// Nothing is left to tract: the one region takes the graph's input and gives its output.
@@ -79,8 +109,18 @@ pub fn lower(proto: &pb::ModelProto, input: &str, shape: &[usize], output: &str)
         .flat_map(|g| &g.node)
         .all(|n| !n.attribute.iter().any(nested));
     ensure!(plain, "it has graphs inside of nodes");
+    let own = graph.nodes.iter().any(|node| node.op == region::OPERATOR);
+    ensure!(
+        !own,
+        "it has a node {:?}, which elek has for itself",
+        region::OPERATOR
+    );
     onnx::volume(shape)?;
     let mut lowering = Lowering::run(&graph, shape);
+    // Of the symbols; the partition takes the operators away.
+    let values = graph.names.iter().enumerate();
+    let signed = values.filter(|(value, _)| lowering.is_signed(*value));
+    let signed: HashSet<String> = signed.map(|(_, name)| name.clone()).collect();
     let partition = partition::partition(&mut lowering)?;
     let weights = lowering
         .symbols
@@ -90,11 +130,16 @@ pub fn lower(proto: &pb::ModelProto, input: &str, shape: &[usize], output: &str)
             Symbol::Weights(weights) => Some((value, weights.clone())),
             _ => None,
         });
-    let (weights, constants) = (weights.collect(), lowering.constants.clone());
+    let weights = weights.collect();
+    let Lowering {
+        constants, prefix, ..
+    } = lowering;
     Ok(Lowered {
         partition,
         constants,
         weights,
+        signed,
+        prefix,
         graph,
     })
 }

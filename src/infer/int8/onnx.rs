@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use tract_onnx::pb;
 
-/// Values of one tensor that the lowering looks at: more is no network for a station.
+/// Values of one tensor that the lowering looks at: a quarter of the memory of the smallest box.
 pub const VALUES_MAX: usize = 1 << 28;
+/// Dimensions of one tensor: networks on pictures have six at most.
+pub const RANK_MAX: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
@@ -76,15 +78,15 @@ impl Tensor {
         let raw = &proto.raw_data;
         let is = |kind: DataType| proto.data_type == kind as i32;
         let data = if is(DataType::Float) {
-            Data::F32(numbers(raw, &proto.float_data, f32::from_le_bytes, |v| *v))
+            Data::F32(numbers(raw, &proto.float_data, f32::from_le_bytes, |v| *v)?)
         } else if is(DataType::Int64) {
-            Data::I64(numbers(raw, &proto.int64_data, i64::from_le_bytes, |v| *v))
+            Data::I64(numbers(raw, &proto.int64_data, i64::from_le_bytes, |v| *v)?)
         } else if is(DataType::Int32) {
-            Data::I32(numbers(raw, &proto.int32_data, i32::from_le_bytes, |v| *v))
+            Data::I32(numbers(raw, &proto.int32_data, i32::from_le_bytes, |v| *v)?)
         } else if is(DataType::Int8) {
-            Data::I8(numbers(raw, &proto.int32_data, i8::from_le_bytes, |v| *v as i8))
-        } else if is(DataType::Uint8) || is(DataType::Bool) {
-            Data::U8(numbers(raw, &proto.int32_data, u8::from_le_bytes, |v| *v as u8))
+            Data::I8(numbers(raw, &proto.int32_data, i8::from_le_bytes, |v| *v as i8)?)
+        } else if is(DataType::Uint8) {
+            Data::U8(numbers(raw, &proto.int32_data, u8::from_le_bytes, |v| *v as u8)?)
         } else {
             bail!(
                 "the numbers of {:?} are of ONNX type {}",
@@ -114,13 +116,17 @@ fn numbers<T, F, const N: usize>(
     typed: &[F],
     from_bytes: fn([u8; N]) -> T,
     from: fn(&F) -> T,
-) -> Vec<T> {
+) -> Result<Vec<T>> {
     if raw.is_empty() {
-        return typed.iter().map(from).collect();
+        return Ok(typed.iter().map(from).collect());
     }
+    ensure!(
+        raw.len().is_multiple_of(N),
+        "{} bytes are no whole count of numbers of {N} bytes",
+        raw.len()
+    );
     let chunks = raw.chunks(N).map(|chunk| chunk.try_into().ok().map(from_bytes));
-    // A remainder makes the count wrong, which the caller tells.
-    chunks.flatten().collect()
+    Ok(chunks.flatten().collect())
 }
 
 fn dims(dims: &[i64]) -> Result<Vec<usize>> {
@@ -132,14 +138,19 @@ fn dims(dims: &[i64]) -> Result<Vec<usize>> {
     Ok(shape)
 }
 
-/// Values of a shape, if that is a number to work with.
+/// Values of a shape, if that is a number to work with. Dimensions beside a zero have to be within it too: they are
+/// walked over and multiplied like others.
 pub fn volume(shape: &[usize]) -> Result<usize> {
-    shape
-        .iter()
-        .try_fold(1usize, |product, &d| {
-            product.checked_mul(d).filter(|&p| p <= VALUES_MAX)
-        })
-        .with_context(|| format!("a tensor of shape {shape:?} is too large"))
+    ensure!(
+        shape.len() <= RANK_MAX,
+        "a tensor of {} dimensions, {RANK_MAX} are the most",
+        shape.len()
+    );
+    let room = shape.iter().try_fold(1usize, |product, &d| {
+        product.checked_mul(d.max(1)).filter(|&p| p <= VALUES_MAX)
+    });
+    let room = room.with_context(|| format!("a tensor of shape {shape:?} is too large"))?;
+    Ok(if shape.contains(&0) { 0 } else { room })
 }
 
 /// One operator, its inputs and outputs as numbers of values.
@@ -202,13 +213,15 @@ pub struct Graph {
     /// Of each value.
     pub names: Vec<String>,
     pub constants: HashMap<usize, Rc<Tensor>>,
+    /// Constants of other types (f16, 16 bits, strings), with their shape: what reads them is left to tract.
+    pub unread: HashMap<usize, Option<Vec<usize>>>,
     pub input: usize,
     pub output: usize,
     /// The shapes that the file itself states, where they are fixed.
     pub stated: HashMap<usize, Vec<usize>>,
 }
 
-/// More operators are no network for a station.
+/// Ten times as many as the deepest networks have, while what is done for each node still takes no time.
 const NODES_MAX: usize = 100_000;
 
 impl Graph {
@@ -217,15 +230,20 @@ impl Graph {
         let graph = proto.graph.as_ref().context("there is no graph")?;
         ensure!(
             graph.node.len() <= NODES_MAX,
-            "there are {} nodes",
+            "it has {} nodes, {NODES_MAX} are the most",
             graph.node.len()
         );
         let mut names = Names::default();
-        let mut constants = HashMap::new();
+        let (mut constants, mut unread) = (HashMap::new(), HashMap::new());
         for tensor in &graph.initializer {
-            // What cannot be read (f16, strings) is left to tract.
-            if let Ok(read) = Tensor::from_proto(tensor) {
-                constants.insert(names.number(&tensor.name), Rc::new(read));
+            let value = names.number(&tensor.name);
+            match Tensor::from_proto(tensor) {
+                Ok(read) => {
+                    constants.insert(value, Rc::new(read));
+                }
+                Err(_) => {
+                    unread.insert(value, dims(&tensor.dims).ok());
+                }
             }
         }
         let input = names.number(input);
@@ -259,6 +277,7 @@ impl Graph {
             nodes,
             names: names.list,
             constants,
+            unread,
             input,
             output,
             stated,
@@ -274,6 +293,7 @@ impl Graph {
             for &value in node.outputs.iter().flatten() {
                 let twice = maker[value].replace(i).is_some()
                     || self.constants.contains_key(&value)
+                    || self.unread.contains_key(&value)
                     || value == self.input;
                 ensure!(!twice, "{:?} is made more than once", self.names[value]);
             }

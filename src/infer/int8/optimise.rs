@@ -131,7 +131,11 @@ fn products_before_upsampling(program: &mut Program, outputs: &[Id]) {
         if aliased || !inside(rows, h) || !inside(columns, w) || c != repeated[2] {
             continue;
         }
-        if rows.len() * columns.len() <= h * w || program.ops[..maker].len() >= i {
+        if rows.len() * columns.len() <= h * w || maker >= i {
+            continue;
+        }
+        // A reader may give the bytes another step than their maker did.
+        if program.values[conv.input].quant() != from.quant() {
             continue;
         }
         swap(program, maker, i, [h, w]);
@@ -140,7 +144,7 @@ fn products_before_upsampling(program: &mut Program, outputs: &[Id]) {
 
 /// Puts convolution `later` before the resize `earlier` that feeds it.
 fn swap(program: &mut Program, earlier: usize, later: usize, size: [usize; 2]) {
-    let (resized, output) = (program.ops[earlier].output, program.ops[later].output);
+    let output = program.ops[later].output;
     let mut small = program.values[output].clone();
     if let [_, _, h, w] = &mut small.shape[..] {
         (*h, *w) = (size[0], size[1]);
@@ -161,7 +165,6 @@ fn swap(program: &mut Program, earlier: usize, later: usize, size: [usize; 2]) {
         conv.parts[0].size = size;
     }
     // The convolution takes the resize's place; its value has no maker any more and no reader either.
-    let _ = resized;
     program.ops[earlier] = Op {
         kind: conv,
         output: between,
@@ -176,42 +179,35 @@ fn swap(program: &mut Program, earlier: usize, later: usize, size: [usize; 2]) {
 
 /// An activation becomes the table at the end of the operator before it.
 fn tables_into_their_makers(program: &mut Program, outputs: &[Id]) {
-    loop {
-        let uses = Uses::new(program, outputs);
-        let mut gone = vec![false; program.ops.len()];
-        let mut changed = false;
-        for i in 0..program.ops.len() {
-            let Some((input, table)) = plain_table(program, i) else {
-                continue;
-            };
-            let Some(maker) = uses.private_maker(program, input).filter(|&m| !gone[m]) else {
-                continue;
-            };
-            let output = program.ops[i].output;
-            if program.values[program.ops[maker].output].dims() != program.values[output].dims() {
-                continue;
-            }
-            let op = &mut program.ops[maker];
-            if matches!(&op.kind, OpKind::Conv(conv) if conv.function.is_some()) {
-                continue;
-            }
-            let Some(own) = op.table_mut() else { continue };
-            *own = Some(match own {
-                None => table,
-                Some(first) => first.iter().map(|&b| table[usize::from(b)]).collect(),
-            });
-            op.output = output;
-            gone[i] = true;
-            changed = true;
-            // The readers known above are those of before; one change of a chain at a time.
-            break;
+    let mut uses = Uses::new(program, outputs);
+    let mut gone = vec![false; program.ops.len()];
+    for i in 0..program.ops.len() {
+        let Some((input, table)) = plain_table(program, i) else {
+            continue;
+        };
+        let Some(maker) = uses.private_maker(program, input) else {
+            continue;
+        };
+        let output = program.ops[i].output;
+        if program.values[program.ops[maker].output].dims() != program.values[output].dims() {
+            continue;
         }
-        let mut keep = gone.iter().map(|g| !g);
-        program.ops.retain(|_| keep.next().unwrap_or(true));
-        if !changed {
-            return;
+        let op = &mut program.ops[maker];
+        if matches!(&op.kind, OpKind::Conv(conv) if conv.function.is_some()) {
+            continue;
         }
+        let Some(own) = op.table_mut() else { continue };
+        *own = Some(match own {
+            None => table,
+            Some(first) => first.iter().map(|&b| table[usize::from(b)]).collect(),
+        });
+        // It makes the activation's value now, whose readers stay.
+        op.output = output;
+        uses.maker.insert(program.root(output), maker);
+        gone[i] = true;
     }
+    let mut gone = gone.into_iter();
+    program.ops.retain(|_| !gone.next().unwrap_or(false));
 }
 
 /// Input and table of an operator that does nothing but look up.

@@ -4,9 +4,9 @@
 //! the node itself and then its inputs. The operators get colours so that whatever leaves a colour never comes back to
 //! it: one colour is one region, one node of the graph that tract sees.
 
-use super::function::Quant;
+use super::function::{Function, Quant};
 use super::ir::{Id, Kind, Op, OpKind, Program, Value};
-use super::lower::{Again, Base, Lowering, Symbol, Target};
+use super::lower::{Again, Lowering, Symbol, Target};
 use super::onnx::Graph;
 use super::optimise;
 use super::plan::{Input, Region};
@@ -51,10 +51,15 @@ struct Search<'a, 'g> {
     asked: BTreeSet<usize>,
     waiting: Vec<usize>,
     bytes_wanted: Vec<Wanted>,
+    /// Bytes of tract's that are read in f32, by the value in f32.
+    known_again: HashMap<usize, Again>,
     again: Vec<Again>,
     names: Vec<String>,
     /// Operators that are needed, by position in the program.
     live: BTreeSet<usize>,
+    /// Who makes each value of the program, of its first `seen` operators.
+    made_by: HashMap<Id, Vec<usize>>,
+    seen: usize,
 }
 
 pub fn partition(lowering: &mut Lowering) -> Result<Partition> {
@@ -71,6 +76,7 @@ pub fn partition(lowering: &mut Lowering) -> Result<Partition> {
         }
     }
     let names = lowering.names.clone();
+    let known_again = lowering.again.iter().map(|again| (again.value, *again)).collect();
     let output = graph.output;
     let mut search = Search {
         lowering,
@@ -80,9 +86,12 @@ pub fn partition(lowering: &mut Lowering) -> Result<Partition> {
         asked: BTreeSet::new(),
         waiting: vec![output],
         bytes_wanted: Vec::new(),
+        known_again,
         again: Vec::new(),
         names,
         live: BTreeSet::new(),
+        made_by: HashMap::new(),
+        seen: 0,
     };
     while let Some(value) = search.waiting.pop() {
         search.demand(value)?;
@@ -94,25 +103,19 @@ pub fn partition(lowering: &mut Lowering) -> Result<Partition> {
 impl Search<'_, '_> {
     /// Sees to it that somebody makes this value in f32.
     fn demand(&mut self, value: usize) -> Result<()> {
-        if !self.asked.insert(value) || self.lowering.constants[value].is_some() {
+        let graph = self.lowering.graph;
+        // Constants of types that are not read here are copied for tract like others.
+        let constant = self.lowering.constants[value].is_some() || graph.unread.contains_key(&value);
+        if !self.asked.insert(value) || constant || value == graph.input {
             return Ok(());
         }
-        if value == self.lowering.graph.input {
-            return Ok(());
-        }
-        if let Some(again) = self.lowering.again.iter().find(|again| again.value == value) {
+        if let Some(again) = self.known_again.get(&value) {
             self.again.push(*again);
             self.waiting.push(again.source);
             return Ok(());
         }
         let given = match self.lowering.symbols[value].clone() {
-            // A view or function of an input that tract has anyway is tract's.
-            Symbol::Float(float) => {
-                if let Base::Node(position, _) = float.base {
-                    self.lowering.reasons.remove(&position);
-                }
-                self.lowering.lower(&float, Target::Float).ok()
-            }
+            Symbol::Float(float) => self.lowering.lower(&float, Target::Float).ok(),
             Symbol::Weights(_) => return Ok(()),
             Symbol::Bytes(_) | Symbol::Opaque => None,
         };
@@ -140,13 +143,10 @@ impl Search<'_, '_> {
 
     /// For a node that wants bytes: f32 under another name, which is quantized again outside.
     fn demand_bytes(&mut self, value: usize, id: Id) -> Result<()> {
-        let Ok(float) = self
-            .lowering
-            .table(id, &super::function::Function::Variable, Target::Float)
-        else {
+        let Ok(float) = self.lowering.table(id, &Function::Variable, Target::Float) else {
             bail!("{:?} cannot be handed on", self.lowering.names[value]);
         };
-        let name = format!("elek.f32.{value}");
+        let name = format!("{}.f32.{value}", self.lowering.prefix);
         self.names.push(name);
         let outside = self.names.len() - 1;
         if let Kind::Bytes { quant, signed } = self.lowering.program.values[id].kind {
@@ -165,13 +165,13 @@ impl Search<'_, '_> {
     /// Marks the operators behind a value, and asks for what they read from outside.
     fn enliven(&mut self, id: Id) {
         let program = &self.lowering.program;
-        let mut makers: HashMap<Id, Vec<usize>> = HashMap::new();
-        for (i, op) in program.ops.iter().enumerate() {
-            makers.entry(program.root(op.output)).or_default().push(i);
+        for (i, op) in program.ops.iter().enumerate().skip(self.seen) {
+            self.made_by.entry(program.root(op.output)).or_default().push(i);
         }
+        self.seen = program.ops.len();
         let mut roots = vec![program.root(id)];
         while let Some(root) = roots.pop() {
-            for &i in makers.get(&root).into_iter().flatten() {
+            for &i in self.made_by.get(&root).into_iter().flatten() {
                 if !self.live.insert(i) {
                     continue;
                 }
@@ -227,9 +227,12 @@ impl Search<'_, '_> {
     }
 
     fn regions(mut self, colours: &HashMap<usize, usize>) -> Result<Partition> {
-        let program = self.lowering.program.clone();
+        let mut program = std::mem::take(&mut self.lowering.program);
         let count = colours.values().copied().max().unwrap_or(0);
-        ensure!(count <= 1000, "it falls into {count} pieces");
+        ensure!(
+            count <= REGIONS_MAX,
+            "it falls into {count} pieces, {REGIONS_MAX} are the most"
+        );
         let mut used: Vec<usize> = colours.values().copied().collect();
         used.sort_unstable();
         used.dedup();
@@ -238,18 +241,19 @@ impl Search<'_, '_> {
             .iter()
             .map(|&i| (program.root(program.ops[i].output), i))
             .collect();
+        let is_constant = |i: usize| matches!(program.ops[i].kind, OpKind::Constant { .. });
+        let constants: BTreeSet<usize> = self.live.iter().copied().filter(|&i| is_constant(i)).collect();
         let colour_of = |id: Id| makers.get(&program.root(id)).map(|i| colours[i]);
         // What passes from one region to a later one does so in f32, which loses nothing.
         let mut passes: BTreeMap<Id, usize> = BTreeMap::new();
         for &i in &self.live {
             for id in program.ops[i].inputs() {
-                let constant = makers
-                    .get(&program.root(id))
-                    .is_some_and(|&m| matches!(program.ops[m].kind, OpKind::Constant { .. }));
+                let constant = makers.get(&program.root(id));
+                let constant = constant.is_some_and(|m| constants.contains(m));
                 if !constant && colour_of(id) != Some(colours[&i]) {
                     let next = self.names.len();
                     passes.entry(program.root(id)).or_insert_with(|| {
-                        self.names.push(format!("elek.bytes.{id}"));
+                        self.names.push(format!("{}.bytes.{id}", self.lowering.prefix));
                         next
                     });
                 }
@@ -257,14 +261,18 @@ impl Search<'_, '_> {
         }
         let mut regions = Vec::new();
         for colour in used {
-            let builder = Cut {
-                program: &program,
+            let cut = Cut {
+                source: &mut program,
                 passes: &passes,
-                colours,
                 makers: &makers,
+                constants: &constants,
+                colours,
                 colour,
+                program: Program::default(),
+                numbers: HashMap::new(),
+                inputs: Vec::new(),
             };
-            if let Some(region) = builder.region(&self.live, &self.given, &self.lowering.shapes)? {
+            if let Some(region) = cut.region(&self.live, &self.given, &self.lowering.shapes)? {
                 regions.push(region);
             }
         }
@@ -282,79 +290,72 @@ impl Search<'_, '_> {
     }
 }
 
+/// Each is a node of tract's with an arena of its own.
+const REGIONS_MAX: usize = 1000;
+
 /// Takes the operators of one colour out of the whole program.
 struct Cut<'a> {
-    program: &'a Program,
+    source: &'a mut Program,
     passes: &'a BTreeMap<Id, usize>,
-    colours: &'a HashMap<usize, usize>,
     makers: &'a HashMap<Id, usize>,
+    /// Operators that every region has for itself.
+    constants: &'a BTreeSet<usize>,
+    colours: &'a HashMap<usize, usize>,
     colour: usize,
+    /// What becomes of them, with the values that they need under new numbers.
+    program: Program,
+    numbers: HashMap<Id, Id>,
+    inputs: Vec<Input>,
 }
 
 impl Cut<'_> {
     fn region(
-        &self,
+        mut self,
         live: &BTreeSet<usize>,
         given: &BTreeMap<usize, Id>,
         shapes: &[Option<Vec<usize>>],
     ) -> Result<Option<Region>> {
-        let mut program = Program {
-            values: self.program.values.clone(),
-            ops: Vec::new(),
-        };
-        let mut inputs: Vec<Input> = Vec::new();
+        let (colours, colour) = (self.colours, self.colour);
         let mut here: BTreeSet<Id> = BTreeSet::new();
-        for &i in live.iter().filter(|i| self.colours[i] == self.colour) {
-            let op = &self.program.ops[i];
-            for id in op.inputs() {
-                let root = self.program.root(id);
+        for &i in live.iter().filter(|i| colours[i] == colour) {
+            for id in self.source.ops[i].inputs() {
+                let root = self.source.root(id);
                 if here.insert(root) {
-                    self.bring(root, &mut program, &mut inputs)?;
+                    self.bring(root)?;
                 }
             }
-            here.insert(self.program.root(op.output));
-            if let Some(external) = op.kind.external()
-                && inputs.iter().all(|input| input.value != external)
+            here.insert(self.source.root(self.source.ops[i].output));
+            if let Some(external) = self.source.ops[i].kind.external()
+                && self.inputs.iter().all(|input| input.value != external)
             {
                 let shape = shapes[external].clone().context("an input without a shape")?;
-                inputs.push(Input {
+                self.inputs.push(Input {
                     value: external,
                     shape,
                 });
             }
-            program.ops.push(op.clone());
+            let op = self.take(i);
+            self.push(op);
         }
         let mut outputs: Vec<(Id, usize)> = Vec::new();
         for (&value, &id) in given {
-            let maker = self.makers.get(&self.program.root(id));
-            if maker.is_some_and(|m| self.colours[m] == self.colour) {
-                outputs.push((id, value));
+            if self.is_own(self.source.root(id)) {
+                outputs.push((self.number(id), value));
             }
         }
         for (&root, &value) in self.passes {
-            let maker = self.makers.get(&root);
-            if maker.is_some_and(|m| self.colours[m] == self.colour) {
-                let from = self.program.values[root].clone();
-                let node = maker.map_or(0, |&m| self.program.ops[m].node);
-                program.values.push(Value {
-                    kind: Kind::Floats,
-                    ..from
-                });
-                let output = program.values.len() - 1;
-                program.ops.push(Op {
-                    kind: OpKind::Dequantize {
-                        input: root,
-                        function: super::function::Function::Variable,
-                    },
-                    output,
-                    node,
-                });
-                outputs.push((output, value));
+            if self.is_own(root) {
+                outputs.push((self.pass_on(root), value));
             }
         }
         if outputs.is_empty() {
             return Ok(None);
         }
+        let Cut {
+            mut program,
+            mut inputs,
+            ..
+        } = self;
         let ids: Vec<Id> = outputs.iter().map(|(id, _)| *id).collect();
         optimise::run(&mut program, &ids);
         inputs.retain(|input| {
@@ -368,22 +369,74 @@ impl Cut<'_> {
         }))
     }
 
+    fn is_own(&self, root: Id) -> bool {
+        let maker = self.makers.get(&root);
+        maker.is_some_and(|m| self.colours[m] == self.colour)
+    }
+
+    /// The number of a value here.
+    fn number(&mut self, id: Id) -> Id {
+        if let Some(&number) = self.numbers.get(&id) {
+            return number;
+        }
+        let mut value = self.source.values[id].clone();
+        value.alias = value.alias.map(|of| self.number(of));
+        self.program.values.push(value);
+        self.numbers.insert(id, self.program.values.len() - 1);
+        self.program.values.len() - 1
+    }
+
+    /// Weights are large, so they are not copied.
+    fn take(&mut self, i: usize) -> Op {
+        let op = &mut self.source.ops[i];
+        if self.constants.contains(&i) {
+            return op.clone();
+        }
+        let (node, output) = (op.node, op.output);
+        let kind = std::mem::replace(&mut op.kind, OpKind::Constant { bytes: Vec::new() });
+        Op { kind, output, node }
+    }
+
+    fn push(&mut self, mut op: Op) {
+        op.renumber(|id| self.number(id));
+        self.program.ops.push(op);
+    }
+
+    /// A value of this region in f32, for those behind it.
+    fn pass_on(&mut self, root: Id) -> Id {
+        let from = self.source.values[root].clone();
+        let node = self.makers.get(&root).map_or(0, |&m| self.source.ops[m].node);
+        let input = self.number(root);
+        self.program.values.push(Value {
+            kind: Kind::Floats,
+            ..from
+        });
+        let output = self.program.values.len() - 1;
+        let function = Function::Variable;
+        self.program.ops.push(Op {
+            kind: OpKind::Dequantize { input, function },
+            output,
+            node,
+        });
+        output
+    }
+
     /// A value of another region, or a constant.
-    fn bring(&self, root: Id, program: &mut Program, inputs: &mut Vec<Input>) -> Result<()> {
+    fn bring(&mut self, root: Id) -> Result<()> {
         let Some(&maker) = self.makers.get(&root) else {
             bail!("a value has no maker");
         };
-        let op = &self.program.ops[maker];
         if self.colours[&maker] == self.colour {
             return Ok(());
         }
-        if matches!(op.kind, OpKind::Constant { .. }) {
-            program.ops.push(op.clone());
+        if self.constants.contains(&maker) {
+            let op = self.take(maker);
+            self.push(op);
             return Ok(());
         }
         let &external = self.passes.get(&root).context("a value is not passed on")?;
-        let value = &self.program.values[root];
-        inputs.push(Input {
+        let value = &self.source.values[root];
+        self.inputs.push(Input {
             value: external,
             shape: value.shape.clone(),
         });
@@ -392,10 +445,11 @@ impl Cut<'_> {
             super::ir::Order::ChannelsLast => FloatOrder::Planes,
             super::ir::Order::Rows => FloatOrder::Pixels,
         };
-        program.ops.push(Op {
+        let node = self.source.ops[maker].node;
+        self.push(Op {
             kind: OpKind::Quantize { external, order },
             output: root,
-            node: op.node,
+            node,
         });
         Ok(())
     }

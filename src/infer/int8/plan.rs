@@ -32,10 +32,12 @@ pub struct Plan {
     constants: Vec<(usize, Vec<u8>)>,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
+    /// Multiply-accumulates in integers, and those in f32.
     pub macs: u64,
+    pub float_macs: u64,
     /// Numbers in weights and biases.
     pub parameters: u64,
-    /// Steps by kind, for people.
+    /// Operators by kind, for the log.
     pub kinds: Vec<(&'static str, usize)>,
 }
 
@@ -179,9 +181,9 @@ fn kind_name(kind: &OpKind) -> &'static str {
         OpKind::Constant { .. } => "constant",
         OpKind::Conv(_) => "convolution",
         OpKind::Binary { .. } => "add or multiply",
-        OpKind::MaxPool { .. } => "largest",
-        OpKind::AveragePool { .. } => "mean",
-        OpKind::Gather { .. } => "copy",
+        OpKind::MaxPool { .. } => "max pool",
+        OpKind::AveragePool { .. } => "average pool",
+        OpKind::Gather { .. } => "gather",
         OpKind::Bilinear { .. } => "resize",
         OpKind::Concat { .. } => "concatenation",
         OpKind::Permute { .. } => "transposition",
@@ -189,7 +191,7 @@ fn kind_name(kind: &OpKind) -> &'static str {
         OpKind::FloatResize { .. } => "f32 resize",
         OpKind::Dequantize { .. } => "dequantize",
         OpKind::Softmax { .. } => "softmax",
-        OpKind::Requantize { .. } => "quantize again",
+        OpKind::Requantize { .. } => "requantize",
     }
 }
 

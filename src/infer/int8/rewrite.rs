@@ -4,7 +4,7 @@ use super::function::Quant;
 use super::onnx::Data;
 use super::partition::Wanted;
 use super::plan::Plan;
-use super::{Lowered, region};
+use super::{Lowered, fold, region};
 use anyhow::{Context, Result};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -15,10 +15,17 @@ pub fn rewrite(proto: &pb::ModelProto, lowered: &Lowered, plans: &[Arc<Plan>]) -
     let source = proto.graph.as_ref().context("there is no graph")?;
     let mut graph = pb::GraphProto {
         name: source.name.clone(),
-        input: source.input.clone(),
         ..Default::default()
     };
     let names = &lowered.partition.names;
+    // The picture alone: older files list initializers as inputs too, and not all of them are kept.
+    let input = &names[lowered.graph.input];
+    graph.input = source
+        .input
+        .iter()
+        .filter(|i| i.name == *input)
+        .cloned()
+        .collect();
     let output = &names[lowered.graph.output];
     graph.output = source
         .output
@@ -28,14 +35,14 @@ pub fn rewrite(proto: &pb::ModelProto, lowered: &Lowered, plans: &[Arc<Plan>]) -
         .collect();
     for left in &lowered.partition.left {
         let node = &source.node[lowered.graph.nodes[left.position].index];
-        match expanded(node) {
-            Some(nodes) => graph.node.extend(nodes),
+        match Expansion::new(node, lowered, &mut graph) {
+            Some(expansion) => expansion.write().context("a QLinear node lacks inputs")?,
             None => graph.node.push(node.clone()),
         }
     }
     for (index, plan) in plans.iter().enumerate() {
         graph.node.push(pb::NodeProto {
-            name: format!("elek.region.{index}"),
+            name: format!("{}.region.{index}", lowered.prefix),
             op_type: region::OPERATOR.to_owned(),
             input: plan
                 .inputs()
@@ -52,11 +59,12 @@ pub fn rewrite(proto: &pb::ModelProto, lowered: &Lowered, plans: &[Arc<Plan>]) -
         });
     }
     for wanted in &lowered.partition.bytes_wanted {
-        quantize_again(&mut graph, names, wanted);
+        quantize_again(&mut graph, lowered, wanted);
     }
     for again in &lowered.partition.again {
         let (bytes, floats) = (&names[again.source], &names[again.value]);
-        let steps = steps(&mut graph, floats, again.quant, again.signed);
+        let of = lowered.own(floats, "");
+        let steps = steps(&mut graph, &of, again.quant, again.signed);
         let inputs = [vec![bytes.clone()], steps].concat();
         graph
             .node
@@ -75,7 +83,7 @@ pub fn rewrite(proto: &pb::ModelProto, lowered: &Lowered, plans: &[Arc<Plan>]) -
 
 /// Scale and zero point as constants; gives their names.
 fn steps(graph: &mut pb::GraphProto, of: &str, quant: Quant, signed: bool) -> Vec<String> {
-    let names = [format!("{of}.elek.scale"), format!("{of}.elek.zero")];
+    let names = [format!("{of}.scale"), format!("{of}.zero")];
     let zero = if signed {
         Data::I8(vec![(quant.zero ^ 0x80) as i8])
     } else {
@@ -89,16 +97,15 @@ fn steps(graph: &mut pb::GraphProto, of: &str, quant: Quant, signed: bool) -> Ve
 }
 
 /// The f32 output of a region as bytes, for a node that wants them.
-fn quantize_again(graph: &mut pb::GraphProto, names: &[String], wanted: &Wanted) {
+fn quantize_again(graph: &mut pb::GraphProto, lowered: &Lowered, wanted: &Wanted) {
+    let names = &lowered.partition.names;
     let name = &names[wanted.value];
-    let steps = steps(graph, name, wanted.quant, wanted.signed);
+    let own = lowered.own(name, "q");
+    let steps = steps(graph, &own, wanted.quant, wanted.signed);
     let inputs = [vec![names[wanted.outside].clone()], steps].concat();
-    graph.node.push(node(
-        "QuantizeLinear",
-        &format!("elek.quantize.{}", wanted.value),
-        inputs,
-        vec![name.clone()],
-    ));
+    graph
+        .node
+        .push(node("QuantizeLinear", &own, inputs, vec![name.clone()]));
 }
 
 /// The initializers that are read, and constants that the file reckons by nodes.
@@ -177,68 +184,176 @@ fn tensor(name: &str, shape: &[usize], data: &Data) -> pb::TensorProto {
 }
 
 /// An operator that carries its steps itself, which tract cannot load: dequantized, done in f32, quantized.
-fn expanded(source: &pb::NodeProto) -> Option<Vec<pb::NodeProto>> {
-    // Where the inputs stand (value, scale, zero point), where the output's scale and zero point stand.
-    let (op, inputs, output): (&str, Vec<usize>, usize) = match source.op_type.as_str() {
-        "QLinearConv" => ("Conv", vec![0, 3], 6),
-        "QLinearMatMul" => ("MatMul", vec![0, 3], 6),
-        "QLinearAdd" => ("Add", vec![0, 3], 6),
-        "QLinearMul" => ("Mul", vec![0, 3], 6),
-        "QLinearSigmoid" => ("Sigmoid", vec![0], 3),
-        "QLinearLeakyRelu" => ("LeakyRelu", vec![0], 3),
-        "QLinearGlobalAveragePool" => ("GlobalAveragePool", vec![0], 3),
-        "QLinearAveragePool" => ("AveragePool", vec![0], 3),
-        "QLinearSoftmax" => ("Softmax", vec![0], 3),
-        "QLinearReduceMean" => ("ReduceMean", vec![0], 3),
-        "QLinearConcat" => ("Concat", (2..source.input.len()).step_by(3).collect(), 0),
-        _ => return None,
-    };
-    let base = source.output.first()?;
-    let mut nodes = Vec::new();
-    let mut floats = Vec::new();
-    for at in inputs {
-        let name = format!("{base}.elek.{at}");
-        let triple = source.input.get(at..at + 3)?.to_vec();
-        let mut dequantize = node("DequantizeLinear", &name, triple, vec![name.clone()]);
-        if op == "Conv" && at == 3 {
-            // Weights have a scale for each output channel.
+struct Expansion<'a> {
+    source: &'a pb::NodeProto,
+    lowered: &'a Lowered,
+    graph: &'a mut pb::GraphProto,
+    /// The operator in f32.
+    op: &'static str,
+    /// Where its inputs stand, each a value, a scale, a zero point.
+    inputs: Vec<usize>,
+    /// Where the output's scale and zero point stand.
+    output: usize,
+    /// Where a bias stands, which counts in steps of input × weight.
+    bias: Option<usize>,
+}
+
+impl<'a> Expansion<'a> {
+    /// `None` for operators that tract may know.
+    fn new(
+        source: &'a pb::NodeProto,
+        lowered: &'a Lowered,
+        graph: &'a mut pb::GraphProto,
+    ) -> Option<Expansion<'a>> {
+        let (op, inputs, output, bias): (&str, Vec<usize>, usize, Option<usize>) =
+            match source.op_type.as_str() {
+                "QLinearConv" => ("Conv", vec![0, 3], 6, Some(8)),
+                "QLinearMatMul" => ("MatMul", vec![0, 3], 6, None),
+                "QGemm" => ("Gemm", vec![0, 3], 7, Some(6)),
+                "QLinearAdd" => ("Add", vec![0, 3], 6, None),
+                "QLinearMul" => ("Mul", vec![0, 3], 6, None),
+                "QLinearSigmoid" => ("Sigmoid", vec![0], 3, None),
+                "QLinearLeakyRelu" => ("LeakyRelu", vec![0], 3, None),
+                "QLinearGlobalAveragePool" => ("GlobalAveragePool", vec![0], 3, None),
+                "QLinearAveragePool" => ("AveragePool", vec![0], 3, None),
+                "QLinearSoftmax" => ("Softmax", vec![0], 3, None),
+                "QLinearReduceMean" => ("ReduceMean", vec![0], 3, None),
+                "QLinearConcat" => ("Concat", (2..source.input.len()).step_by(3).collect(), 0, None),
+                _ => return None,
+            };
+        Some(Expansion {
+            source,
+            lowered,
+            graph,
+            op,
+            inputs,
+            output,
+            bias,
+        })
+    }
+
+    /// `None` where an input is missing.
+    fn write(mut self) -> Option<()> {
+        let mut floats = Vec::new();
+        for at in std::mem::take(&mut self.inputs) {
+            let float = self.dequantized(at)?;
+            floats.push(self.turned(float, &at.to_string(), [0, 3, 1, 2], floats.is_empty()));
+        }
+        if let Some(bias) = self.bias.and_then(|at| self.source.input.get(at))
+            && !bias.is_empty()
+        {
+            floats.push(self.bias(bias.clone()));
+        }
+        let base = self.source.output.first()?.clone();
+        // Without a scale the result stays in f32 (QGemm).
+        let stays = self.source.input.get(self.output).is_none_or(String::is_empty);
+        let result = match stays {
+            true => base.clone(),
+            false => self.own("f32"),
+        };
+        let mut float = node(self.op, &result, floats, vec![result.clone()]);
+        let own = |a: &&pb::AttributeProto| !matches!(a.name.as_str(), "channels_last" | "opset");
+        float.attribute = self.source.attribute.iter().filter(own).cloned().collect();
+        self.graph.node.push(float);
+        if stays {
+            return Some(());
+        }
+        let result = self.turned(result, "pixels", [0, 2, 3, 1], true);
+        let mut input = vec![result, self.source.input[self.output].clone()];
+        match self
+            .source
+            .input
+            .get(self.output + 1)
+            .filter(|zero| !zero.is_empty())
+        {
+            Some(zero) => input.push(zero.clone()),
+            None if self.is_signed() => input.push(self.constant("zero", &Data::I8(vec![0]))),
+            None => {}
+        }
+        let name = self.own("q");
+        let quantize = node("QuantizeLinear", &name, input, vec![base]);
+        self.graph.node.push(quantize);
+        Some(())
+    }
+
+    fn dequantized(&mut self, at: usize) -> Option<String> {
+        let name = self.own(&at.to_string());
+        let mut input = self.source.input.get(at..at + 2)?.to_vec();
+        input.extend(
+            self.source
+                .input
+                .get(at + 2)
+                .filter(|zero| !zero.is_empty())
+                .cloned(),
+        );
+        let mut dequantize = node("DequantizeLinear", &name, input, vec![name.clone()]);
+        // Weights have a scale for each output channel.
+        let transposed = |a: &pb::AttributeProto| a.name == "transB" && a.i != 0;
+        if at == 3 && (self.op == "Conv" || self.source.attribute.iter().any(transposed)) {
             dequantize.attribute.push(int_attribute("axis", 0));
         }
-        nodes.push(dequantize);
-        floats.push(name);
+        self.graph.node.push(dequantize);
+        Some(name)
     }
-    if let Some(bias) = source
-        .input
-        .get(8)
-        .filter(|bias| op == "Conv" && !bias.is_empty())
-    {
-        // It counts in steps of input × weight.
-        let (cast, step, name) = (
-            format!("{base}.elek.cast"),
-            format!("{base}.elek.step"),
-            format!("{base}.elek.bias"),
-        );
-        let mut to_f32 = node("Cast", &cast, vec![bias.clone()], vec![cast.clone()]);
+
+    fn bias(&mut self, bias: String) -> String {
+        let [cast, step, name] = ["cast", "step", "bias"].map(|what| self.own(what));
+        let mut to_f32 = node("Cast", &cast, vec![bias], vec![cast.clone()]);
         to_f32.attribute.push(int_attribute("to", DataType::Float as i64));
-        let scales = vec![source.input[1].clone(), source.input[4].clone()];
-        nodes.push(to_f32);
-        nodes.push(node("Mul", &step, scales, vec![step.clone()]));
-        nodes.push(node("Mul", &name, vec![cast, step], vec![name.clone()]));
-        floats.push(name);
+        let scales = vec![self.source.input[1].clone(), self.source.input[4].clone()];
+        self.graph.node.push(to_f32);
+        self.graph
+            .node
+            .push(node("Mul", &step, scales, vec![step.clone()]));
+        let product = node("Mul", &name, vec![cast, step], vec![name.clone()]);
+        self.graph.node.push(product);
+        // QGemm takes it times this too.
+        let alpha = self.source.attribute.iter().find(|a| a.name == "alpha");
+        match alpha.map(|a| a.f).filter(|alpha| *alpha != 1.0) {
+            None => name,
+            Some(alpha) => {
+                let factor = self.constant("alpha", &Data::F32(vec![alpha]));
+                let scaled = self.own("scaled");
+                let product = node("Mul", &scaled, vec![name, factor], vec![scaled.clone()]);
+                self.graph.node.push(product);
+                scaled
+            }
+        }
     }
-    let result = format!("{base}.elek.f32");
-    let mut float = node(op, &result, floats, vec![result.clone()]);
-    let own = |a: &&pb::AttributeProto| !matches!(a.name.as_str(), "channels_last" | "opset");
-    float.attribute = source.attribute.iter().filter(own).cloned().collect();
-    nodes.push(float);
-    let steps = source.input.get(output..output + 2)?;
-    let input = vec![result, steps[0].clone(), steps[1].clone()];
-    let last = node(
-        "QuantizeLinear",
-        &format!("{base}.elek.q"),
-        input,
-        vec![base.clone()],
-    );
-    nodes.push(last);
-    Some(nodes)
+
+    /// Pictures of height, width, channels are turned, because the operators in f32 take planes.
+    fn turned(&mut self, value: String, what: &str, perm: [i64; 4], picture: bool) -> String {
+        if !picture || !fold::is_channels_last(self.source) {
+            return value;
+        }
+        let name = self.own(&format!("{what}-turned"));
+        let mut transpose = node("Transpose", &name, vec![value], vec![name.clone()]);
+        transpose.attribute.push(pb::AttributeProto {
+            name: "perm".to_owned(),
+            r#type: pb::attribute_proto::AttributeType::Ints as i32,
+            ints: perm.to_vec(),
+            ..Default::default()
+        });
+        self.graph.node.push(transpose);
+        name
+    }
+
+    /// A name that is this node's alone.
+    fn own(&self, what: &str) -> String {
+        let base = self.source.output.first().map_or("", |name| name);
+        self.lowered.own(base, what)
+    }
+
+    fn constant(&mut self, what: &str, data: &Data) -> String {
+        let name = self.own(what);
+        self.graph.initializer.push(tensor(&name, &[], data));
+        name
+    }
+
+    /// What it reads is signed, so what it gives is signed too.
+    fn is_signed(&self) -> bool {
+        let first = if self.op == "Concat" { 2 } else { 0 };
+        let name = self.source.input.get(first);
+        name.is_some_and(|name| self.lowered.signed.contains(name))
+    }
 }

@@ -1,8 +1,9 @@
 //! The shapes of what nodes give, and the geometry of windows.
 
-use super::super::onnx::{Node, Tensor, VALUES_MAX, volume};
+use super::super::onnx::{Node, RANK_MAX, Tensor, VALUES_MAX, volume};
 use super::Known;
 use anyhow::{Context, Result, bail, ensure};
+use tract_onnx::pb::{AttributeProto, NodeProto};
 
 /// `perm` of a transposition; without one, the dimensions in reverse.
 pub fn permutation(perm: Option<&[i64]>, rank: usize) -> Result<Vec<usize>> {
@@ -35,6 +36,9 @@ pub fn shape(node: &Node, known: &Known, opset: i64) -> Result<Option<Vec<usize>
     let Some(input) = known.shape(0) else {
         return Ok(None);
     };
+    if channels_last(node) {
+        return pixels(node, input, known);
+    }
     let shape = match node.op.as_str() {
         "QLinearConcat" => return concat_shape(node, (2..).step_by(3), known),
         "Concat" => return concat_shape(node, 0.., known),
@@ -135,6 +139,41 @@ pub fn shape(node: &Node, known: &Known, opset: i64) -> Result<Option<Vec<usize>
         | "Sign" => Some(input.to_vec()),
         _ => None,
     };
+    if let Some(shape) = &shape {
+        volume(shape)?;
+    }
+    Ok(shape)
+}
+
+/// Those of ONNX Runtime's operators that take pictures as height, width, channels, if they say so.
+pub fn channels_last(node: &Node) -> bool {
+    has_pictures(&node.op) && node.int("channels_last", 0) != 0
+}
+
+/// The same of a node as it is in the file.
+pub fn is_channels_last(node: &NodeProto) -> bool {
+    let said = |a: &AttributeProto| a.name == "channels_last" && a.i != 0;
+    has_pictures(&node.op_type) && node.attribute.iter().any(said)
+}
+
+fn has_pictures(op: &str) -> bool {
+    matches!(
+        op,
+        "QLinearConv" | "QLinearAveragePool" | "QLinearGlobalAveragePool"
+    )
+}
+
+fn pixels(node: &Node, input: &[usize], known: &Known) -> Result<Option<Vec<usize>>> {
+    let &[n, h, w, c] = input else {
+        bail!("{input:?}: only pictures (rank 4) are covered");
+    };
+    let planes = [n, c, h, w];
+    let shape = match node.op.as_str() {
+        "QLinearConv" => conv(node, &planes, known.shape(3))?,
+        "QLinearAveragePool" => Some(pool(node, &planes)?),
+        _ => Some(vec![n, c, 1, 1]),
+    };
+    let shape = shape.map(|s| vec![s[0], s[2], s[3], s[1]]);
     if let Some(shape) = &shape {
         volume(shape)?;
     }
@@ -371,8 +410,10 @@ fn listed(node: &Node, known: &Known, _opset: i64) -> Result<Option<Vec<i64>>> {
 
 /// The dimensions over which a reduction goes, sorted.
 pub fn reduced_axes(node: &Node, rank: usize, known: &Known) -> Result<Vec<usize>> {
-    let Some(axes) = listed(node, known, 18)? else {
-        return Ok((0..rank).collect());
+    let axes = listed(node, known, 18)?.filter(|axes| !axes.is_empty());
+    let Some(axes) = axes else {
+        let none = node.int("noop_with_empty_axes", 0) != 0;
+        return Ok(if none { Vec::new() } else { (0..rank).collect() });
     };
     let mut axes: Vec<usize> = axes.into_iter().map(|a| axis(a, rank)).collect::<Result<_>>()?;
     axes.sort_unstable();
@@ -464,6 +505,7 @@ fn squeeze(input: &[usize], axes: Option<Vec<i64>>) -> Result<Option<Vec<usize>>
 fn unsqueeze(input: &[usize], axes: Option<Vec<i64>>) -> Result<Option<Vec<usize>>> {
     let Some(axes) = axes else { return Ok(None) };
     let rank = input.len() + axes.len();
+    ensure!(rank <= RANK_MAX, "{rank} dimensions, {RANK_MAX} are the most");
     let mut at: Vec<usize> = axes.into_iter().map(|a| axis(a, rank)).collect::<Result<_>>()?;
     at.sort_unstable();
     let mut shape = input.to_vec();

@@ -3,7 +3,7 @@
 use super::super::fold::{self, Windows};
 use super::super::function::{Function, Quant};
 use super::super::ir::{Added, Conv, Id, OpKind, Order, Part, Pool};
-use super::super::onnx::Node;
+use super::super::onnx::{Data, Node};
 use super::{Lowering, Reason, Symbol, Target, Weights, finite};
 
 /// Weights in the order that the kernels want, whatever operator they come from.
@@ -60,6 +60,7 @@ impl Lowering<'_> {
     fn float_bias(&self, value: Option<usize>, weights: &Weights, input: Id) -> Result<Bias, Reason> {
         let Some(value) = value else { return Ok(Bias::None) };
         if let Symbol::Weights(bias) = &self.symbols[value] {
+            by_output(&bias.tensor.shape)?;
             let ints = bias.tensor.whole().unwrap_or_default();
             let zero = |i: usize| bias.zero[if bias.zero.len() == 1 { 0 } else { i }];
             let scale = |i: usize| bias.scale[if bias.scale.len() == 1 { 0 } else { i }];
@@ -72,7 +73,8 @@ impl Lowering<'_> {
                 .scale;
             let own = |i: usize| step * weights.scale[if weights.scale.len() == 1 { 0 } else { i }];
             let own_scales = weights.scale.len() == 1 || weights.scale.len() == ints.len();
-            let same = |i: usize| (scale(i) / own(i) - 1.0).abs() < 1e-3 && zero(i) == 0;
+            // As f32 rounds a product: a bias may be worth many steps of the output.
+            let same = |i: usize| (scale(i) / own(i) - 1.0).abs() < 1e-5 && zero(i) == 0;
             if own_scales && (0..ints.len()).all(same) {
                 let steps = ints
                     .iter()
@@ -85,10 +87,10 @@ impl Lowering<'_> {
                 .map(|(i, v)| (v - zero(i)) as f32 * scale(i));
             return Ok(Bias::Values(values.collect()));
         }
-        let constant = self.constants[value].as_ref().and_then(|t| t.floats());
-        constant
-            .map(|values| Bias::Values(values.to_vec()))
-            .ok_or_else(|| "its bias is not constant".to_owned())
+        let constant = self.constants[value].as_ref().filter(|t| t.floats().is_some());
+        let constant = constant.ok_or("its bias is not constant")?;
+        by_output(&constant.shape)?;
+        Ok(Bias::Values(constant.floats().unwrap_or_default().to_vec()))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -105,10 +107,12 @@ impl Lowering<'_> {
         if node.op.ends_with("Gemm") || node.op.ends_with("MatMul") {
             return self.product(node, input, weights, bias, function, target, added);
         }
-        if node.int("channels_last", 0) != 0 {
-            return Err("channels_last is not covered".to_owned());
-        }
-        let input = self.channels_last(input)?;
+        let pixels = fold::channels_last(node);
+        let input = if pixels {
+            self.planes_of(input)?
+        } else {
+            self.channels_last(input)?
+        };
         let [height, width, channels] = self.program.values[input].dims();
         let groups = node.int("group", 1);
         let groups = usize::try_from(groups)
@@ -129,8 +133,13 @@ impl Lowering<'_> {
             fold::windows(node, kernel.size, [height, width])
         };
         let windows = windows.map_err(|e| e.to_string())?;
-        let shape = vec![1, kernel.outputs, windows.output[0], windows.output[1]];
-        if self.shape_of(node, 0)? != shape {
+        let [height, width] = windows.output;
+        let shape = vec![1, kernel.outputs, height, width];
+        let stated = match pixels {
+            true => vec![1, height, width, kernel.outputs],
+            false => shape.clone(),
+        };
+        if self.shape_of(node, 0)? != stated {
             return Err("its output has another shape than its windows give".to_owned());
         }
         let geometry = Geometry {
@@ -138,7 +147,7 @@ impl Lowering<'_> {
             groups,
             transposed,
         };
-        self.emit(
+        let id = self.emit(
             input,
             kernel,
             bias,
@@ -148,7 +157,8 @@ impl Lowering<'_> {
             added,
             shape,
             Order::ChannelsLast,
-        )
+        )?;
+        Ok(if pixels { self.pixels_of(id) } else { id })
     }
 
     /// Rows of the input times a matrix.
@@ -221,13 +231,23 @@ impl Lowering<'_> {
         let quant = self.program.values[input]
             .quant()
             .ok_or("its input is not quantized")?;
+        if geometry.transposed {
+            let [down, across] = geometry.windows.stride;
+            if down * across > PARTS_MAX {
+                return Err(format!("a stride of {down} × {across} is not covered"));
+            }
+            if target == Target::Float && down * across > 1 {
+                return Err("it is transposed, and its result is not quantized".to_owned());
+            }
+        }
         let (mut kernel, zero) = without_zero(kernel);
         let (step, finish) = match target {
-            Target::Bytes { quant, .. } => function.finish(quant),
+            Target::Bytes { quant, .. } => function.finish(quant)?,
             Target::Float => (1.0, crate::kernels::finish::Finish::plain(0)),
         };
         let bias = in_steps(bias, &kernel, quant)?;
-        let bias = fitted_bias(&mut kernel, &zero, bias)?;
+        let worth = (target != Target::Float).then(|| f64::from(quant.scale) / f64::from(step));
+        let bias = fitted_bias(&mut kernel, &zero, bias, worth)?;
         check_sums(&kernel, &zero, &bias)?;
         let residual = match added {
             None => None,
@@ -266,6 +286,18 @@ impl Lowering<'_> {
     }
 }
 
+/// Parts of one transposed convolution, one for each remainder by its strides: networks go up by 32 at most.
+const PARTS_MAX: usize = 32 * 32;
+
+/// A bias has a value for each output channel; those of matrix products may have others for each row.
+pub fn by_output(shape: &[usize]) -> Result<(), Reason> {
+    let lead = shape.split_last().map_or(&[][..], |(_, lead)| lead);
+    if lead.iter().any(|d| *d != 1) {
+        return Err("a bias that differs from row to row is not covered".to_owned());
+    }
+    Ok(())
+}
+
 fn per_channel(list: &[f32], outputs: usize) -> Vec<f32> {
     if list.len() == 1 {
         vec![list[0]; outputs]
@@ -281,19 +313,17 @@ fn kernel_of(
     size: [usize; 2],
     at: impl Fn(usize, usize, usize) -> usize,
 ) -> Result<Kernel, Reason> {
-    let ints = weights.tensor.whole().ok_or("its weights are not integers")?;
+    let byte: Box<dyn Fn(usize) -> i32> = match &weights.tensor.data {
+        Data::I8(bytes) => Box::new(|at| bytes[at].into()),
+        Data::U8(bytes) => Box::new(|at| bytes[at].into()),
+        _ => return Err("its weights are not bytes".to_owned()),
+    };
     let taps = size[0] * size[1];
-    let mut ordered = Vec::with_capacity(ints.len());
+    let mut ordered = Vec::with_capacity(weights.tensor.len());
     for output in 0..outputs {
         for tap in 0..taps {
-            for input in 0..inputs {
-                let int = ints[at(output, input, tap)];
-                ordered.push(i32::try_from(int).map_err(|_| "a weight is too large")?);
-            }
+            ordered.extend((0..inputs).map(|input| byte(at(output, input, tap))));
         }
-    }
-    if ordered.iter().any(|w| !(-128..=255).contains(w)) {
-        return Err("its weights are not bytes".to_owned());
     }
     let zero: Option<Vec<i32>> = weights.zero.iter().map(|&z| i32::try_from(z).ok()).collect();
     let mut zero = zero
@@ -392,12 +422,16 @@ fn in_steps(bias: Bias, kernel: &Kernel, input: Quant) -> Result<Vec<f64>, Reaso
         Bias::None => vec![0.0; kernel.outputs],
         Bias::Steps(steps) => steps.into_iter().map(f64::from).collect(),
         Bias::Values(values) => {
-            let step = |scale: &f32| f64::from(input.scale) * f64::from(*scale);
-            values
-                .iter()
-                .zip(&kernel.scale)
-                .map(|(&value, scale)| f64::from(value) / step(scale))
-                .collect()
+            let step = |scale: f32| f64::from(input.scale) * f64::from(scale);
+            let of = |(i, &scale): (usize, &f32)| match values[..] {
+                [all] => Some(f64::from(all) / step(scale)),
+                _ => Some(f64::from(*values.get(i)?) / step(scale)),
+            };
+            if values.len() > kernel.outputs {
+                return Err("its bias does not fit its channels".to_owned());
+            }
+            let steps: Option<Vec<f64>> = kernel.scale.iter().enumerate().map(of).collect();
+            steps.ok_or("its bias does not fit its channels")?
         }
     };
     if steps.len() != kernel.outputs || steps.iter().any(|s| !s.is_finite()) {
@@ -409,9 +443,15 @@ fn in_steps(bias: Bias, kernel: &Kernel, input: Quant) -> Result<Vec<f64>, Reaso
 /// A bias of more steps than this comes with weights that hardly matter (a channel that training has switched off).
 const BIAS_MAX: f64 = (1u64 << 29) as f64;
 
-/// The bias as integers. Where it is too large for sums of 32 bits, the step of its channel is doubled until it fits:
-/// the weights lose bits that amount to less than a ten thousandth of the bias.
-fn fitted_bias(kernel: &mut Kernel, zero: &[i32], mut bias: Vec<f64>) -> Result<Vec<i32>, Reason> {
+/// The bias as integers. Where it is too large for sums of 32 bits, the step of its channel is doubled until it fits,
+/// as long as what the weights lose by that is below half a step of the result (`worth` steps of the result are a step
+/// of the input), or in f32 a hundred thousandth of the bias.
+fn fitted_bias(
+    kernel: &mut Kernel,
+    zero: &[i32],
+    mut bias: Vec<f64>,
+    worth: Option<f64>,
+) -> Result<Vec<i32>, Reason> {
     let depth = (kernel.inputs * kernel.size[0] * kernel.size[1]).max(1);
     for (i, bias) in bias.iter_mut().enumerate() {
         if bias.abs() <= BIAS_MAX {
@@ -425,11 +465,19 @@ fn fitted_bias(kernel: &mut Kernel, zero: &[i32], mut bias: Vec<f64>) -> Result<
             *bias /= 2.0;
             doubled *= 2.0;
         }
+        // Of the largest sum, in steps of input × weight.
+        let mut lost = 0.0;
         for weight in &mut kernel.weights[i * depth..][..depth] {
-            *weight = (f64::from(*weight) / doubled).round_ties_even() as i32;
+            let exact = f64::from(*weight) / doubled;
+            *weight = exact.round_ties_even() as i32;
+            lost += 255.0 * (exact - f64::from(*weight)).abs();
         }
         kernel.scale[i] *= doubled as f32;
-        if !kernel.scale[i].is_finite() {
+        let near = match worth {
+            Some(worth) => lost * worth * f64::from(kernel.scale[i]) < 0.5,
+            None => lost < bias.abs() / 1e5,
+        };
+        if !near || !kernel.scale[i].is_finite() {
             return Err("its bias is too large for its steps".to_owned());
         }
     }

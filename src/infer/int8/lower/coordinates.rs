@@ -7,7 +7,17 @@ use crate::kernels::spatial::{TAP_ONE, Tap};
 /// Where an output index lies in the input, and which neighbour is nearest.
 pub struct Coordinates {
     transform: Transform,
-    nearest: String,
+    nearest: Nearest,
+}
+
+#[derive(Clone, Copy)]
+enum Nearest {
+    Floor,
+    Ceil,
+    PreferFloor,
+    PreferCeil,
+    /// Before opset 11, where the standard says nothing: as ONNX Runtime does.
+    Old,
 }
 
 #[derive(Clone, Copy)]
@@ -23,7 +33,7 @@ impl Coordinates {
         if node.op == "Upsample" {
             return Ok(Coordinates {
                 transform: Transform::Asymmetric,
-                nearest: "floor".to_owned(),
+                nearest: Nearest::Old,
             });
         }
         let old = node.inputs.len() == 2;
@@ -35,11 +45,16 @@ impl Coordinates {
             "align_corners" => Transform::AlignCorners,
             other => return Err(format!("the coordinates {other:?} are not covered")),
         };
-        let default = if old { "floor" } else { "round_prefer_floor" };
-        Ok(Coordinates {
-            transform,
-            nearest: node.text("nearest_mode", default),
-        })
+        let default = if old { "old" } else { "round_prefer_floor" };
+        let nearest = match node.text("nearest_mode", default).as_str() {
+            "old" if old => Nearest::Old,
+            "floor" => Nearest::Floor,
+            "ceil" => Nearest::Ceil,
+            "round_prefer_floor" => Nearest::PreferFloor,
+            "round_prefer_ceil" => Nearest::PreferCeil,
+            other => return Err(format!("the nearest mode {other:?} is not covered")),
+        };
+        Ok(Coordinates { transform, nearest })
     }
 
     /// In f32, as ONNX Runtime reckons.
@@ -60,11 +75,12 @@ impl Coordinates {
     pub fn nearest(&self, from: usize, to: usize, scale: f32) -> Vec<u32> {
         let index = |at: usize| {
             let x = self.place(at, from, to, scale);
-            let nearest = match self.nearest.as_str() {
-                "floor" => x.floor(),
-                "ceil" => x.ceil(),
-                "round_prefer_ceil" => (x + 0.5).floor(),
-                _ => (x - 0.5).ceil(),
+            let nearest = match self.nearest {
+                Nearest::Old if scale < 1.0 => x.ceil(),
+                Nearest::Floor | Nearest::Old => x.floor(),
+                Nearest::Ceil => x.ceil(),
+                Nearest::PreferCeil => (x + 0.5).floor(),
+                Nearest::PreferFloor => (x - 0.5).ceil(),
             };
             nearest.clamp(0.0, (from - 1) as f32) as u32
         };

@@ -7,6 +7,7 @@ use super::super::fold;
 use super::super::function::Function;
 use super::super::ir::{FloatConv, Id, Kind, OpKind, Order, Pool};
 use super::super::onnx::Node;
+use super::conv::by_output;
 use super::coordinates::Coordinates;
 use super::{Lowering, Reason, Symbol, Target};
 use crate::kernels::float::Order as FloatOrder;
@@ -57,10 +58,16 @@ impl Lowering<'_> {
         let per_output = weights.len() / weights.shape.first().copied().unwrap_or(1).max(1);
         let work = match node.op.as_str() {
             "Conv" => per_output.saturating_mul(shape.iter().product()),
-            _ => weights.len().saturating_mul(shape.first().copied().unwrap_or(1)),
+            _ => {
+                let rows = shape.split_last().map_or(1, |(_, rows)| rows.iter().product());
+                weights.len().saturating_mul(rows)
+            }
         };
         if work > MACS_MAX {
-            return Err("its weights are not quantized".to_owned());
+            return Err(format!(
+                "its weights are not quantized, and {} M products are too many to do in f32 here",
+                work / 1_000_000
+            ));
         }
         let bias = match node.input(2) {
             None => None,
@@ -83,7 +90,9 @@ impl Lowering<'_> {
                     let depthwise =
                         node.int("group", 1) == channels as i64 && inputs == 1 && outputs == channels;
                     if value.order != Order::ChannelsLast || !(dense || depthwise) {
-                        return Err("its weights are not quantized".to_owned());
+                        return Err(
+                            "its weights are not quantized, and it has groups or another order".to_owned(),
+                        );
                     }
                     depth = if depthwise && channels > 1 { 1 } else { inputs };
                     let windows = fold::windows(node, [kh, kw], [h, w]).map_err(|e| e.to_string())?;
@@ -111,7 +120,9 @@ impl Lowering<'_> {
                     depth = inputs;
                     let value = self.program.values[input].clone();
                     if value.order != Order::Rows || value.shape.last() != Some(&inputs) {
-                        return Err("its weights are not quantized".to_owned());
+                        return Err(
+                            "its weights are not quantized, and its input has another order".to_owned()
+                        );
                     }
                     let rows = value.shape[..value.shape.len() - 1].iter().product();
                     let input = self.alias(input, vec![rows, inputs], Order::Rows, Kind::Floats);
@@ -130,7 +141,11 @@ impl Lowering<'_> {
                     };
                     (input, window, outputs, Box::new(at))
                 }
-                _ => return Err("its weights are not quantized".to_owned()),
+                _ => {
+                    return Err(
+                        "its weights are not quantized, and of a shape that is not covered".to_owned(),
+                    );
+                }
             };
         let taps = window.kernel[0] * window.kernel[1];
         if numbers.len() != taps * depth * outputs {
@@ -144,11 +159,14 @@ impl Lowering<'_> {
         }
         let bias = match &bias {
             None => vec![0.0; outputs],
-            Some(tensor) => match tensor.floats() {
-                Some(values) if values.len() == outputs => values.to_vec(),
-                Some(&[value]) => vec![value; outputs],
-                _ => return Err("its bias does not fit its channels".to_owned()),
-            },
+            Some(tensor) => {
+                by_output(&tensor.shape)?;
+                match tensor.floats() {
+                    Some(values) if values.len() == outputs => values.to_vec(),
+                    Some(&[value]) => vec![value; outputs],
+                    _ => return Err("its bias does not fit its channels".to_owned()),
+                }
+            }
         };
         let conv = FloatConv {
             input,

@@ -12,6 +12,9 @@ impl Lowering<'_> {
         Ok(match self.symbols[input].clone() {
             Symbol::Bytes(id) => Some(Symbol::Bytes(self.view(id, position)?)),
             Symbol::Float(mut float) => {
+                if float.views.len() >= super::VIEWS_MAX {
+                    return Err("too many views in a row".to_owned());
+                }
                 float.views.push(position);
                 match float.base {
                     super::Base::Bytes(id) if float.views.len() == 1 => {
@@ -120,6 +123,27 @@ impl Lowering<'_> {
                 value.shape
             )),
         }
+    }
+
+    /// A picture of height, width, channels under the shape that it has in other operators: the same bytes.
+    pub fn planes_of(&mut self, id: Id) -> Result<Id, Reason> {
+        let id = self.rows(id)?;
+        let value = &self.program.values[id];
+        let &[1, h, w, c] = &value.shape[..] else {
+            return Err(format!(
+                "{:?}: only one picture at a time is covered",
+                value.shape
+            ));
+        };
+        let kind = value.kind.clone();
+        Ok(self.alias(id, vec![1, c, h, w], Order::ChannelsLast, kind))
+    }
+
+    /// And back.
+    pub fn pixels_of(&mut self, id: Id) -> Id {
+        let value = &self.program.values[id];
+        let ([h, w, c], kind) = (value.dims(), value.kind.clone());
+        self.alias(id, vec![1, h, w, c], Order::Rows, kind)
     }
 
     fn ordered(&mut self, id: Id, order: Order) -> Result<Id, Reason> {

@@ -3,8 +3,8 @@
 use super::super::fold;
 use super::super::function::{Function, Quant};
 use super::super::ir::{Id, Kind, OpKind, Order, PairOp};
-use super::super::onnx::Node;
-use super::{Base, Lowering, Reason, Symbol, Target, finite};
+use super::super::onnx::{Data, Node};
+use super::{Base, Float, Lowering, Reason, Symbol, Target, carried, finite};
 
 impl Lowering<'_> {
     pub fn pair(&mut self, node: &Node, function: &Function, target: Target) -> Result<Id, Reason> {
@@ -17,8 +17,38 @@ impl Lowering<'_> {
             return Ok(id);
         }
         let shape = self.shape_of(node, 0)?;
-        let (a, b) = (self.operand(a, &shape)?, self.operand(b, &shape)?);
+        let half = target.bytes()?.scale / 2.0;
+        let allowed = |other: f32| match node.op.as_str() {
+            "Mul" => half / other.max(f32::MIN_POSITIVE),
+            _ => half,
+        };
+        let (of_a, of_b) = (allowed(self.reach(b)), allowed(self.reach(a)));
+        let (a, b) = (
+            self.operand(a, shape.len(), of_a)?,
+            self.operand(b, shape.len(), of_b)?,
+        );
         self.pair_of(&node.op, a, b, &shape, function, target)
+    }
+
+    /// The largest value, where bytes or constants bound it.
+    fn reach(&self, value: usize) -> f32 {
+        if let Some(values) = self.constants[value].as_ref().and_then(|t| t.floats()) {
+            return values.iter().fold(0.0, |most, v| most.max(v.abs()));
+        }
+        match &self.symbols[value] {
+            Symbol::Weights(weights) => weights.values().iter().fold(0.0, |most, v| most.max(v.abs())),
+            Symbol::Float(Float {
+                base: Base::Bytes(id),
+                function,
+                ..
+            }) => match self.program.values[*id].quant() {
+                Some(quant) => (0..=255)
+                    .map(|byte| function.at(quant.value(byte)).abs())
+                    .fold(0.0, f32::max),
+                None => f32::INFINITY,
+            },
+            _ => f32::INFINITY,
+        }
     }
 
     /// A convolution that is added to without being quantized in between.
@@ -38,7 +68,12 @@ impl Lowering<'_> {
             if self.shapes[own].is_none() || self.shapes[own] != self.shapes[other] {
                 continue;
             }
-            let Ok(added) = self.bytes_of(other) else { continue };
+            let Ok(half) = target.bytes().map(|quant| quant.scale / 2.0) else {
+                continue;
+            };
+            let Ok(added) = self.bytes_within(other, half) else {
+                continue;
+            };
             let added = match conv.op.as_str() {
                 "Conv" => self.channels_last(added),
                 _ => self.rows(added),
@@ -51,37 +86,50 @@ impl Lowering<'_> {
         None
     }
 
-    /// Bytes of one side; a constant becomes bytes of its own.
-    fn operand(&mut self, value: usize, output: &[usize]) -> Result<Id, Reason> {
+    /// Bytes of one side; a constant becomes bytes of its own. Values may be off by `allowed`.
+    fn operand(&mut self, value: usize, rank: usize, allowed: f32) -> Result<Id, Reason> {
         if let Symbol::Weights(weights) = self.symbols[value].clone() {
-            let (ints, shape) = (
-                weights.tensor.whole().unwrap_or_default(),
-                weights.tensor.shape.clone(),
-            );
-            if weights.scale.len() != 1 {
-                return Err("a constant with several scales".to_owned());
+            let zero = weights.zero.first().map(|&zero| match weights.tensor.data {
+                Data::I8(_) => zero + 128,
+                _ => zero,
+            });
+            let zero = zero.and_then(|zero| u8::try_from(zero).ok());
+            if let (&[scale], Some((bytes, _)), Some(zero)) =
+                (&weights.scale[..], carried(&weights.tensor), zero)
+            {
+                return self.constant_bytes(bytes, Quant { scale, zero }, &weights.tensor.shape, rank);
             }
-            let values: Vec<f32> = ints
-                .iter()
-                .map(|i| (i - weights.zero[0]) as f32 * weights.scale[0])
-                .collect();
-            return self.constant(&values, shape, output);
+            return self.constant(&weights.values(), &weights.tensor.shape, rank, allowed);
         }
         if let Some(tensor) = self.constants[value].clone() {
             let values = tensor.floats().ok_or("a constant of integers")?;
-            return self.constant(values, tensor.shape.clone(), output);
+            return self.constant(values, &tensor.shape, rank, allowed);
         }
-        self.bytes_of(value)
+        self.bytes_within(value, allowed)
     }
 
-    /// Rounded to 256 steps of its own range.
-    pub fn constant(&mut self, values: &[f32], shape: Vec<usize>, output: &[usize]) -> Result<Id, Reason> {
+    /// Rounded to 256 steps of its own range, if that is near enough.
+    fn constant(&mut self, values: &[f32], shape: &[usize], rank: usize, allowed: f32) -> Result<Id, Reason> {
         if values.iter().any(|v| !v.is_finite()) {
             return Err("a constant is not finite".to_owned());
         }
         let quant = Quant::covering(values.iter().copied());
+        if quant.distance(values) > allowed {
+            return Err("its constant has no quantizer, and 256 steps would be too coarse".to_owned());
+        }
         let bytes: Vec<u8> = values.iter().map(|&v| quant.byte(v)).collect();
-        let shape = padded(&shape, output.len())?;
+        self.constant_bytes(bytes, quant, shape, rank)
+    }
+
+    /// A constant of the file with the steps that it states.
+    pub fn constant_bytes(
+        &mut self,
+        bytes: Vec<u8>,
+        quant: Quant,
+        shape: &[usize],
+        rank: usize,
+    ) -> Result<Id, Reason> {
+        let shape = padded(shape, rank)?;
         // In the order of a picture at once, if that is what the other side has.
         let (order, bytes) = match shape[..] {
             [1, c, h, w] => {
@@ -105,7 +153,7 @@ impl Lowering<'_> {
         target: Target,
     ) -> Result<Id, Reason> {
         let quant = target.bytes()?;
-        let (step, finish) = function.finish(quant);
+        let (step, finish) = function.finish(quant)?;
         let order = self.common_order(a, b, shape);
         let (a, b) = (self.fitted(a, shape, order)?, self.fitted(b, shape, order)?);
         let scale = |id: Id| {

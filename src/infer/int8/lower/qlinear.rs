@@ -3,7 +3,7 @@
 use super::super::function::{Function, Unary};
 use super::super::ir::Id;
 use super::super::onnx::Node;
-use super::conv::Bias;
+use super::conv::{Bias, by_output};
 use super::{Lowering, Reason, Target, Weights, carried};
 
 impl Lowering<'_> {
@@ -40,9 +40,6 @@ impl Lowering<'_> {
                 self.table(input, &Function::Variable.then(unary), target)
             }
             "QLinearGlobalAveragePool" | "QLinearAveragePool" | "QLinearReduceMean" => {
-                if node.int("channels_last", 0) != 0 {
-                    return Err("channels_last is not covered".to_owned());
-                }
                 let (input, target) = (self.taken(node, 0)?, self.target(node, 3, 4)?);
                 self.pooled(node, input, target)
             }
@@ -62,8 +59,10 @@ impl Lowering<'_> {
         }
     }
 
+    /// The type of the result is that of the first tensor, where no zero point says it.
     fn target(&self, node: &Node, scale: usize, zero: usize) -> Result<Target, Reason> {
-        let stated = self.stated(node, scale, zero)?;
+        let first = node.input(if node.op == "QLinearConcat" { 2 } else { 0 });
+        let stated = self.stated_of(node, first.ok_or("an input is missing")?, scale, zero)?;
         Ok(Target::Bytes {
             quant: stated.quant,
             signed: stated.signed,
@@ -73,12 +72,11 @@ impl Lowering<'_> {
     /// Input `at`, whose scale and zero point follow it. The node's word counts, also where the maker's differs.
     fn taken(&mut self, node: &Node, at: usize) -> Result<Id, Reason> {
         let value = node.input(at).ok_or("an input is missing")?;
-        let stated = self.stated(node, at + 1, at + 2)?;
+        let stated = self.stated_of(node, value, at + 1, at + 2)?;
         if let Some(tensor) = self.constants[value].clone() {
             let (bytes, _) = carried(&tensor).ok_or("a constant that is not bytes")?;
-            let values: Vec<f32> = bytes.iter().map(|b| stated.quant.value(*b)).collect();
-            let shape = self.shape_of(node, 0)?;
-            return self.constant(&values, tensor.shape.clone(), &shape);
+            let rank = self.shape_of(node, 0)?.len();
+            return self.constant_bytes(bytes, stated.quant, &tensor.shape, rank);
         }
         self.bytes_as(value, &stated)
     }
@@ -106,8 +104,9 @@ impl Lowering<'_> {
 
     fn bias_steps(&self, value: Option<usize>) -> Result<Bias, Reason> {
         let Some(value) = value else { return Ok(Bias::None) };
-        let ints = self.constants[value].as_ref().and_then(|t| t.whole());
-        let steps = ints.ok_or("its bias is not constant")?;
+        let tensor = self.constants[value].clone().ok_or("its bias is not constant")?;
+        by_output(&tensor.shape)?;
+        let steps = tensor.whole().ok_or("its bias is not of integers")?;
         let steps: Option<Vec<i32>> = steps.into_iter().map(|v| i32::try_from(v).ok()).collect();
         steps
             .map(Bias::Steps)

@@ -24,9 +24,12 @@ impl Lowering<'_> {
             return Err(format!("its scale is {scale}"));
         }
         let (zero, signed) = match node.input(zero) {
-            None => (0, node.int("output_dtype", 2) == 3),
-            Some(_) => {
-                let tensor = constant(zero).ok_or("its zero point is not constant")?;
+            None => {
+                let signed = unstated_type(node)?;
+                (if signed { 128 } else { 0 }, signed)
+            }
+            Some(value) => {
+                let tensor = constant(zero).ok_or_else(|| self.not_constant(value, "zero point"))?;
                 match carried(tensor) {
                     Some((bytes, signed)) if bytes.len() == 1 => (bytes[0], signed),
                     _ => return Err("its zero point is not one byte".to_owned()),
@@ -37,6 +40,33 @@ impl Lowering<'_> {
             quant: Quant { scale, zero },
             signed,
         })
+    }
+
+    /// Steps of a tensor that is there already: without a zero point, its type says where zero is.
+    pub fn stated_of(&self, node: &Node, value: usize, scale: usize, zero: usize) -> Result<Stated, Reason> {
+        let mut stated = self.stated(node, scale, zero)?;
+        if node.input(zero).is_none() && self.is_signed(value) {
+            (stated.quant.zero, stated.signed) = (128, true);
+        }
+        Ok(stated)
+    }
+
+    /// Bytes that ONNX calls signed.
+    pub fn is_signed(&self, value: usize) -> bool {
+        if let Some(tensor) = &self.constants[value] {
+            return matches!(tensor.data, Data::I8(_));
+        }
+        match self.symbols[value] {
+            Symbol::Bytes(id) => matches!(self.program.values[id].kind, Kind::Bytes { signed: true, .. }),
+            _ => false,
+        }
+    }
+
+    fn not_constant(&self, value: usize, what: &str) -> Reason {
+        if self.graph.unread.contains_key(&value) {
+            return format!("its {what} is of a type that is not covered (16 bits, f16, f8)");
+        }
+        format!("its {what} is not constant")
     }
 
     pub fn quantize(&mut self, node: &Node) -> Result<Option<Symbol>, Reason> {
@@ -66,6 +96,13 @@ impl Lowering<'_> {
 
     /// From f32 that tract reckons, or the graph's input.
     fn quantize_external(&mut self, external: usize, target: Target) -> Result<Id, Reason> {
+        let known = self.quantized.get(&external).map_or(&[][..], |list| list);
+        if let Some(&(_, id)) = known.iter().find(|(made, _)| *made == target) {
+            return Ok(id);
+        }
+        if known.len() >= super::MADE_MAX {
+            return Err("too many quantizers read it".to_owned());
+        }
         let shape = self.shapes[external]
             .clone()
             .ok_or("the shape of its input is not known")?;
@@ -74,7 +111,9 @@ impl Lowering<'_> {
             [1, _, _, _] => (Order::ChannelsLast, FloatOrder::Planes),
             _ => (Order::Rows, FloatOrder::Pixels),
         };
-        Ok(self.push(OpKind::Quantize { external, order }, shape, lies, target))
+        let id = self.push(OpKind::Quantize { external, order }, shape, lies, target);
+        self.quantized.entry(external).or_default().push((target, id));
+        Ok(id)
     }
 
     /// The bytes of a value with the step that its reader states.
@@ -85,11 +124,21 @@ impl Lowering<'_> {
             // Made by tract: it is dequantized there, and quantized to the same bytes here.
             Symbol::Opaque if value != self.graph.input && self.shapes[value].is_some() => {
                 let shape = self.shapes[value].clone();
+                let before = self.again_of.get(&value).map_or(&[][..], |list| list);
+                let same = |a: &&Again| a.quant == quant && a.signed == signed;
+                let known = before.iter().map(|&i| &self.again[i]).find(same);
+                if let Some(value) = known.map(|again| again.value) {
+                    return self.quantize_external(value, Target::Bytes { quant, signed });
+                }
+                if before.len() >= super::MADE_MAX {
+                    return Err("too many operators read it with other steps".to_owned());
+                }
                 let external = self.names.len();
-                self.names.push(format!("elek.again.{external}"));
+                self.names.push(format!("{}.again.{external}", self.prefix));
                 self.symbols.push(Symbol::Opaque);
                 self.constants.push(None);
                 self.shapes.push(shape);
+                self.again_of.entry(value).or_default().push(self.again.len());
                 self.again.push(Again {
                     value: external,
                     source: value,
@@ -112,18 +161,10 @@ impl Lowering<'_> {
                 .weights(node, tensor, 1, 2)
                 .map(|w| Some(Symbol::Weights(Rc::new(w))));
         }
-        let signed = match self.symbols[input] {
-            Symbol::Bytes(id) => match self.program.values[id].kind {
-                Kind::Bytes { signed, .. } => Some(signed),
-                Kind::Floats => None,
-            },
-            _ => None,
-        };
-        let mut stated = self.stated(node, 1, 2)?;
-        if let (Some(true), None) = (signed, node.input(2)) {
-            stated.quant.zero = 128;
+        let mut stated = self.stated_of(node, input, 1, 2)?;
+        if let Symbol::Bytes(_) = self.symbols[input] {
+            stated.signed = self.is_signed(input);
         }
-        stated.signed = signed.unwrap_or(stated.signed);
         let id = self.bytes_as(input, &stated)?;
         Ok(Some(Symbol::Float(Float {
             base: Base::Bytes(id),
@@ -152,9 +193,9 @@ impl Lowering<'_> {
         }
         let zeros = match node.input(zero) {
             None => vec![0; scales.len()],
-            Some(_) => constant(zero)
+            Some(value) => constant(zero)
                 .and_then(Tensor::whole)
-                .ok_or("its zero point is not constant")?,
+                .ok_or_else(|| self.not_constant(value, "zero point"))?,
         };
         let zeros = match zeros[..] {
             [one] => vec![one; scales.len()],
@@ -190,9 +231,9 @@ impl Lowering<'_> {
             .and_then(Tensor::floats)
             .ok_or("its scale is not constant")?;
         let (zeros, signed) = match node.input(2) {
-            None => (vec![0; scales.len()], false),
-            Some(_) => {
-                let zero = constant(2).ok_or("its zero point is not constant")?;
+            None => (vec![0; scales.len()], unstated_type(node)?),
+            Some(value) => {
+                let zero = constant(2).ok_or_else(|| self.not_constant(value, "zero point"))?;
                 let signed = match zero.data {
                     Data::I8(_) => true,
                     Data::U8(_) => false,
@@ -231,5 +272,15 @@ impl Lowering<'_> {
             shape: tensor.shape.clone(),
             data,
         })
+    }
+}
+
+/// Without a zero point, `QuantizeLinear` has an attribute for what it gives: signed bytes or unsigned ones.
+fn unstated_type(node: &Node) -> Result<bool, Reason> {
+    match node.int("output_dtype", 0) {
+        _ if node.op != "QuantizeLinear" => Ok(false),
+        0 | 2 => Ok(false),
+        3 => Ok(true),
+        other => Err(format!("it quantizes to ONNX type {other}")),
     }
 }

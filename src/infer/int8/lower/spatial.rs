@@ -5,8 +5,9 @@ use super::super::function::{Function, Quant};
 use super::super::ir::{Id, OpKind, Order, Pool};
 use super::super::onnx::{Node, Tensor};
 use super::coordinates::Coordinates;
-use super::{Lowering, Reason, Target, finite};
+use super::{Float, Lowering, Reason, Symbol, Target, carried, finite, simple};
 use crate::kernels::spatial::NOWHERE;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub fn is_covered(op: &str) -> bool {
@@ -46,7 +47,8 @@ pub fn split_shapes(node: &Node, known: &Known) -> Result<Vec<Vec<usize>>, Reaso
                 .collect()
         }
     };
-    if lengths.len() != count || lengths.iter().sum::<usize>() != input[axis] || lengths.contains(&0) {
+    let sum = lengths.iter().try_fold(0usize, |sum, &l| sum.checked_add(l));
+    if lengths.len() != count || sum != Some(input[axis]) || lengths.contains(&0) {
         return Err("its lengths do not fit its input".to_owned());
     }
     let shapes = lengths.into_iter().map(|length| {
@@ -66,16 +68,13 @@ impl Lowering<'_> {
         target: Target,
     ) -> Result<Id, Reason> {
         if node.op == "Concat" {
-            let mut inputs = Vec::with_capacity(node.inputs.len());
-            for value in &node.inputs {
-                inputs.push(self.bytes_of(value.ok_or("an input is missing")?)?);
-            }
-            return self.concat(node, inputs, function, target);
+            return self.joined(node, function, target);
         }
         if let (Target::Float, "Resize") = (target, node.op.as_str()) {
             return self.float_resize(node, function);
         }
-        let input = self.bytes_of(node.input(0).ok_or("it has no input")?)?;
+        let (input, function) = self.moved(node, function, target)?;
+        let function = &function;
         let shape = self.shape_of(node, output)?;
         match node.op.as_str() {
             "MaxPool" => self.max_pool(node, input, shape, function, target),
@@ -89,13 +88,69 @@ impl Lowering<'_> {
         }
     }
 
+    /// The input, and what is left to do behind the operator: where values only move, they can be quantized before.
+    fn moved(&mut self, node: &Node, function: &Function, target: Target) -> Result<(Id, Function), Reason> {
+        let value = node.input(0).ok_or("it has no input")?;
+        let moves = match node.op.as_str() {
+            "MaxPool" | "GlobalMaxPool" => function.limits().is_some(),
+            "Resize" | "Upsample" => node.text("mode", "nearest") == "nearest",
+            "Slice" | "Split" => true,
+            _ => false,
+        };
+        let allowed = match target {
+            Target::Bytes { quant, .. } if !moves => quant.scale / 2.0,
+            _ => 0.0,
+        };
+        let reason = match self.bytes_within(value, allowed) {
+            Ok(id) => return Ok((id, function.clone())),
+            Err(reason) => reason,
+        };
+        let Symbol::Float(float) = self.symbols[value].clone() else {
+            return Err(reason);
+        };
+        if !moves || target == Target::Float {
+            return Err(reason);
+        }
+        let function = function.of(&float.function);
+        let id = self.lower(&simple(Float { function, ..float })?, target)?;
+        Ok((id, Function::Variable))
+    }
+
+    /// `Concat`. Values in f32 get the step of the result one by one; bytes are put together as they are, and what
+    /// reads them says what they mean.
+    fn joined(&mut self, node: &Node, function: &Function, target: Target) -> Result<Id, Reason> {
+        target.bytes()?;
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for value in &node.inputs {
+            let value = value.ok_or("an input is missing")?;
+            inputs.push(match self.symbols[value].clone() {
+                Symbol::Bytes(id) => {
+                    let own = self.program.values[id].clone();
+                    self.alias(id, own.shape, own.order, target.kind())
+                }
+                Symbol::Float(float) => {
+                    let function = function.of(&float.function);
+                    self.lower(&simple(Float { function, ..float })?, target)?
+                }
+                _ => self.bytes_of(value)?,
+            });
+        }
+        self.concat(node, inputs, &Function::Variable, target)
+    }
+
     /// The pools that carry their steps themselves.
     pub fn pooled(&mut self, node: &Node, input: Id, target: Target) -> Result<Id, Reason> {
-        let shape = self.shape_of(node, 0)?;
-        match node.op.as_str() {
+        let mut shape = self.shape_of(node, 0)?;
+        let pixels = fold::channels_last(node);
+        let input = if pixels { self.planes_of(input)? } else { input };
+        if let (true, &[n, h, w, c]) = (pixels, &shape[..]) {
+            shape = vec![n, c, h, w];
+        }
+        let id = match node.op.as_str() {
             "QLinearAveragePool" => self.average_pool(node, input, shape, &Function::Variable, target),
             _ => self.global_pool(node, input, shape, &Function::Variable, target),
-        }
+        }?;
+        Ok(if pixels { self.pixels_of(id) } else { id })
     }
 
     fn quant_of(&self, id: Id) -> Result<Quant, Reason> {
@@ -152,21 +207,12 @@ impl Lowering<'_> {
         let include = node.int("count_include_pad", 0) != 0;
         let counts = [0, 1].map(|axis| {
             let length = [h, w][axis] as isize;
-            let after = windows.pads[axis + 2];
+            let range = match include {
+                true => -windows.pads[axis]..length + windows.pads[axis + 2],
+                false => 0..length,
+            };
             (0..windows.output[axis])
-                .map(|at| {
-                    let start = (at * windows.stride[axis]) as isize - windows.pads[axis];
-                    let (low, high) = if include {
-                        (-windows.pads[axis], length + after)
-                    } else {
-                        (0, length)
-                    };
-                    let inside = |k: &usize| {
-                        let i = start + (k * windows.dilation[axis]) as isize;
-                        (low..high).contains(&i)
-                    };
-                    (0..windows.kernel[axis]).filter(inside).count() as u32
-                })
+                .map(|at| seen(&windows, axis, at, &range) as u32)
                 .collect::<Vec<u32>>()
         });
         self.push_average(
@@ -259,7 +305,7 @@ impl Lowering<'_> {
         if counts.iter().flatten().any(|c| *c == 0) || window.kernel[0] * window.kernel[1] >= 1 << 23 {
             return Err("a window sees nothing, or too much".to_owned());
         }
-        let (step, finish) = function.finish(target.bytes()?);
+        let (step, finish) = function.finish(target.bytes()?)?;
         let kind = OpKind::AveragePool {
             input,
             window,
@@ -317,7 +363,7 @@ impl Lowering<'_> {
                     return Err("antialias is not covered".to_owned());
                 }
                 let [rows, columns] = lengths.map(|(from, (scale, to))| modes.linear(from, to, scale));
-                let (step, finish) = function.finish(target.bytes()?);
+                let (step, finish) = function.finish(target.bytes()?)?;
                 OpKind::Bilinear {
                     input,
                     rows,
@@ -342,17 +388,11 @@ impl Lowering<'_> {
         let known = self.known(node);
         let pads = fold::pads(node, shape.len(), &known).map_err(|e| e.to_string())?;
         let pads = pads.ok_or("its pads are not constant")?;
-        let value = match known.constant(2) {
-            None if node.input(2).is_some() => return Err("its value is not constant".to_owned()),
-            None => node.float("value", 0.0),
-            Some(tensor) => tensor.single().ok_or("its value is not one number")?,
-        };
         let mode = node.text("mode", "constant");
-        let quant = self.quant_of(input)?;
-        let fill = quant.byte(value);
-        if mode == "constant" && (quant.value(fill) - value).abs() > quant.scale / 2.0 {
-            return Err("it pads with a value that its input has no step for".to_owned());
-        }
+        let fill = match mode.as_str() {
+            "constant" => self.fill(node, &known, input)?,
+            _ => 0,
+        };
         let (input, stored) = self.picture(input)?;
         let value = &self.program.values[input];
         let (order, [h, w, _]) = (value.order, value.dims());
@@ -388,6 +428,35 @@ impl Lowering<'_> {
             table: self.step_table(input, function, target)?,
         };
         Ok(self.push(kind, shape, order, target))
+    }
+
+    /// The byte that a `Pad` puts around its input: of bytes themselves it is a byte, of f32 the step of a value.
+    fn fill(&self, node: &Node, known: &Known, input: Id) -> Result<u8, Reason> {
+        let bytes = node
+            .input(0)
+            .is_some_and(|v| matches!(self.symbols[v], Symbol::Bytes(_)));
+        let given = match known.constant(2) {
+            None if node.input(2).is_some() => return Err("its value is not constant".to_owned()),
+            given => given,
+        };
+        if bytes {
+            let signed = node.input(0).is_some_and(|v| self.is_signed(v));
+            return match given.map(carried) {
+                None => Ok(if signed { 128 } else { 0 }),
+                Some(Some((list, of))) if list.len() == 1 && of == signed => Ok(list[0]),
+                Some(_) => Err("its value is not one byte".to_owned()),
+            };
+        }
+        let value = match given {
+            None => node.float("value", 0.0),
+            Some(tensor) => tensor.single().ok_or("its value is not one number")?,
+        };
+        let quant = self.quant_of(input)?;
+        let fill = quant.byte(value);
+        if (quant.value(fill) - value).abs() > quant.scale / 2.0 {
+            return Err("it pads with a value that its input has no step for".to_owned());
+        }
+        Ok(fill)
     }
 
     /// A picture, with the dimensions of its shape that are height and width.
@@ -499,13 +568,13 @@ impl Lowering<'_> {
 
     pub fn softmax_of(&mut self, node: &Node, input: Id, target: Target) -> Result<Id, Reason> {
         let shape = self.program.values[input].shape.clone();
-        let default = if self.graph.opset >= 13 && !node.op.starts_with("QLinear") {
-            -1
-        } else {
-            1
+        // ONNX Runtime's operator says itself which of the two meanings it has.
+        let (old, default) = match node.op.as_str() {
+            "QLinearSoftmax" => (node.int("opset", self.graph.opset) < 13, -1),
+            _ if self.graph.opset >= 13 => (false, -1),
+            _ => (true, 1),
         };
         let axis = fold::axis(node.int("axis", default), shape.len()).map_err(|e| e.to_string())?;
-        let old = self.graph.opset < 13;
         let rest: usize = shape[axis + 1..].iter().product();
         let input = match (axis + 1 == shape.len() || (old && rest == 1), axis, shape.len()) {
             (true, ..) => self.rows(input)?,
@@ -543,17 +612,23 @@ impl Lowering<'_> {
     }
 }
 
+/// How many places of window `at` are in `range`.
+fn seen(windows: &fold::Windows, axis: usize, at: usize, range: &Range<isize>) -> usize {
+    let start = (at * windows.stride[axis]) as isize - windows.pads[axis];
+    let (kernel, dilation) = (windows.kernel[axis], windows.dilation[axis]);
+    // Places before an index.
+    let before = |index: isize| match usize::try_from(index - start) {
+        Ok(room) => room.div_ceil(dilation).min(kernel),
+        Err(_) => 0,
+    };
+    before(range.end).saturating_sub(before(range.start))
+}
+
 fn checked_pool(windows: &fold::Windows, size: [usize; 2]) -> Result<Pool, Reason> {
     for axis in 0..2 {
-        for at in [0, windows.output[axis] - 1] {
-            let start = (at * windows.stride[axis]) as isize - windows.pads[axis];
-            let inside = |k: usize| {
-                let i = start + (k * windows.dilation[axis]) as isize;
-                (0..size[axis] as isize).contains(&i)
-            };
-            if !(0..windows.kernel[axis]).any(inside) {
-                return Err("a window sees nothing of its input".to_owned());
-            }
+        let inside = 0..size[axis] as isize;
+        if (0..windows.output[axis]).any(|at| seen(windows, axis, at, &inside) == 0) {
+            return Err("a window sees nothing of its input".to_owned());
         }
     }
     Ok(Pool {

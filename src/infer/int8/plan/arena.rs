@@ -4,6 +4,7 @@
 //! straight to its place in the whole, where its step is the same and nobody reads and writes the whole at once.
 
 use super::super::ir::{Id, Kind, OpKind, Program};
+use super::build::ARENA_MAX;
 use crate::kernels::layout::Layout;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,6 +42,10 @@ impl Arena {
                 let length = program.values[root].dims().iter().product::<usize>();
                 floats[root] = float_count..float_count + length;
                 float_count += length;
+                // The caller refuses what is larger; on 32 bits the sum would soon be none.
+                if float_count > ARENA_MAX / 4 {
+                    break;
+                }
             }
         }
         for id in 0..program.values.len() {
@@ -198,6 +203,9 @@ fn allocate(spans: &mut HashMap<Id, Span>) -> usize {
         span.start = start;
         placed.push((span.life.clone(), start..start + span.size));
         end = end.max(start + span.size);
+        if end > ARENA_MAX {
+            break;
+        }
     }
     end
 }
