@@ -527,11 +527,44 @@ def left_over():
     case("mixed: QLinearConcat of rows, s8 around zero", g, g.dq(y, 0.05, 128, True), (0.05, 128))
     # A shape that only the file knows: of an operator that is not understood.
     def told(g, x):
-        y = g.qdq(g.op("Conv", x, g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4), *OUT)
-        y = g.op("ConvTranspose", y, g.weights((8, 8, 3, 3), per_channel=False), kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
-        g.told[y] = [1, 8, 32, 32]
-        return g.op("Conv", g.qdq(y, *OUT), g.weights((8, 8, 1, 1)), kernel_shape=[1, 1])
-    between("mixed: transposed convolution, padded as it says itself", shape, told)
+        y = g.op("Flatten", g.op("Conv", x, g.weights((16, 3, 16, 1)), kernel_shape=[16, 1]), axis=2)
+        y = g.op("Gemm", g.qdq(y, *OUT), g.weights((16, 9), axis=1, fan=16), transA=1)
+        g.told[y] = [16, 9]
+        return g.op("MatMul", g.qdq(y, *OUT), g.weights((9, 5), per_channel=False, fan=9))
+    between("mixed: a product of the input transposed", shape, told)
+
+
+def apart():
+    """What other tools keep apart: biases as nodes, weights in another order, padding by the output's size."""
+    def dense(op):
+        def build(g, x):
+            y = g.op("MatMul", x, g.weights((16, 9), axis=1, fan=16))
+            bias = RNG.normal(0, 0.5, 9).astype(np.float32)
+            return g.op("Relu", g.op("Add", y, bias) if op == "behind" else g.op("Add", bias, y))
+        return build
+    between("matmul, bias behind it", (5, 16), dense("behind"))
+    between("matmul, bias in front", (1, 6, 5, 16), dense("before"))
+    def planes(g, x):
+        y = g.op("Conv", x, g.weights((7, 8, 3, 3)), kernel_shape=[3, 3])
+        return g.op("Relu", g.op("Add", y, RNG.normal(0, 0.5, (7, 1, 1)).astype(np.float32)))
+    between("conv, bias behind it", (1, 8, 6, 5), planes)
+    g = Graph((1, 24))
+    y = g.op("MatMul", g.qdq("image", *IN), g.weights((24, 4), axis=1, fan=24))
+    case("matmul, bias, to f32", g, g.op("Add", y, RNG.normal(0, 0.3, 4).astype(np.float32)), None)
+    for per_channel in (False, True):
+        name = "channel" if per_channel else "tensor"
+        between(f"linear, weights by {name} transposed", (1, 4, 5, 16), lambda g, x, p=per_channel: g.op(
+            "MatMul", x, g.op("Transpose", g.weights((9, 16), per_channel=p), perm=[1, 0])))
+        between(f"conv, weights by {name} turned", (1, 6, 5, 7), lambda g, x, p=per_channel: g.op(
+            "Conv", x, g.op("Transpose", g.weights((3, 3, 6, 9), per_channel=p, axis=3, fan=54), perm=[3, 2, 0, 1]), kernel_shape=[3, 3]))
+    between("conv, weights reshaped", (1, 12, 5, 7), lambda g, x: g.op(
+        "Conv", x, g.op("Reshape", g.weights((5, 12), per_channel=False), np.array([5, 12, 1, 1], np.int64)), kernel_shape=[1, 1]))
+    for k, s, more in ((3, 2, {"auto_pad": "SAME_UPPER"}), (3, 2, {"auto_pad": "SAME_LOWER"}), (4, 2, {"auto_pad": "SAME_UPPER"}),
+                       (3, 2, {"output_shape": [9, 8]}), (2, 2, {"auto_pad": "VALID"})):
+        def up(g, x, k=k, s=s, more=more):
+            return g.op("ConvTranspose", x, g.weights((6, 4, k, k), per_channel=False, fan=6 * k * k // (s * s)),
+                        kernel_shape=[k, k], strides=[s, s], **more)
+        between(f"transposed k{k} {more}", (1, 6, 5, 4), up)
 
 
 def main(path):
@@ -545,6 +578,7 @@ def main(path):
     as_tools_do()
     unusual()
     left_over()
+    apart()
     out = bytearray(struct.pack("<I", len(CASES)))
     block = lambda data: struct.pack("<I", len(data)) + data
     for name, graph, output, steps in CASES:

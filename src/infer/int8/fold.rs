@@ -261,7 +261,7 @@ fn arithmetic(op: &str, known: &Known) -> Option<Tensor> {
     })
 }
 
-fn transposed(tensor: &Tensor, perm: Option<&[i64]>) -> Option<Tensor> {
+pub fn transposed(tensor: &Tensor, perm: Option<&[i64]>) -> Option<Tensor> {
     let perm = permutation(perm, tensor.shape.len()).ok()?;
     let shape: Vec<usize> = perm.iter().map(|&p| tensor.shape[p]).collect();
     let steps = steps(&tensor.shape);

@@ -18,6 +18,7 @@ use super::fold::{self, Known};
 use super::function::{Function, Pair, Quant, Unary};
 use super::ir::{Id, Kind, Op, OpKind, Order, Program, Value};
 use super::onnx::{Data, Graph, Node, Tensor, VALUES_MAX};
+use conv::Addend;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -447,7 +448,7 @@ impl<'g> Lowering<'g> {
         let node = &self.graph.nodes[position];
         let before = std::mem::replace(&mut self.current, position);
         let id = match node.op.as_str() {
-            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => self.conv(node, function, target, None),
+            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => self.conv(node, function, target, Addend::None),
             "Add" | "Sub" | "Mul" => self.pair(node, function, target),
             "Softmax" => self.softmax(node, function, target),
             _ => self.spatial(node, output, function, target),

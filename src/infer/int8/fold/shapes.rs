@@ -330,11 +330,9 @@ pub fn transposed_windows(node: &Node, kernel: [usize; 2], size: [usize; 2]) -> 
         kernel.iter().all(|&k| k >= 1 && k as i64 <= REACH_MAX),
         "a kernel of {kernel:?}"
     );
-    ensure!(
-        matches!(node.text("auto_pad", "NOTSET").as_str(), "NOTSET" | "VALID") && !node.has("output_shape"),
-        "only explicit padding is covered"
-    );
-    let pads = match node.ints("pads") {
+    let auto = node.text("auto_pad", "NOTSET");
+    let same = matches!(auto.as_str(), "SAME_UPPER" | "SAME_LOWER");
+    let mut pads = match node.ints("pads") {
         None | Some([]) => [0; 4],
         Some(&[t, l, b, r]) if [t, l, b, r].iter().all(|p| (0..=REACH_MAX).contains(p)) => {
             [t as isize, l as isize, b as isize, r as isize]
@@ -348,6 +346,8 @@ pub fn transposed_windows(node: &Node, kernel: [usize; 2], size: [usize; 2]) -> 
         }
         Some(other) => bail!("output_padding {other:?}"),
     };
+    let given = node.ints("output_shape").is_none_or(|shape| shape.len() == 2);
+    ensure!(given, "output_shape: two numbers are covered");
     let mut output = [0; 2];
     for i in 0..2 {
         ensure!(
@@ -355,7 +355,24 @@ pub fn transposed_windows(node: &Node, kernel: [usize; 2], size: [usize; 2]) -> 
             "a picture of {size:?}"
         );
         let reach = dilation[i] * (kernel[i] - 1) + 1;
-        let length = (stride[i] * (size[i] - 1) + reach) as isize + more[i] - pads[i] - pads[i + 2];
+        let whole = (stride[i] * (size[i] - 1) + reach) as isize + more[i];
+        // Where the size of the output is given, the padding follows from it.
+        let wanted = match node.ints("output_shape") {
+            Some(shape) => Some(*shape.get(i).context("output_shape")?),
+            None if same => Some((stride[i] * size[i]) as i64),
+            None => None,
+        };
+        if let Some(wanted) = wanted {
+            let total = isize::try_from(wanted).ok().and_then(|w| whole.checked_sub(w));
+            let total = total.filter(|t| (0..=whole).contains(t));
+            let total = total.context("an output that is larger than its windows reach")?;
+            let less = total / 2;
+            let first = if auto == "SAME_UPPER" { less } else { total - less };
+            (pads[i], pads[i + 2]) = (first, total - first);
+        } else if auto == "VALID" {
+            (pads[i], pads[i + 2]) = (0, 0);
+        }
+        let length = whole - pads[i] - pads[i + 2];
         ensure!(length > 0, "the output would be empty");
         output[i] = length as usize;
     }

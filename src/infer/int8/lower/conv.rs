@@ -27,6 +27,14 @@ pub enum Bias {
     Values(Vec<f32>),
 }
 
+/// What is added to an operator's result.
+pub enum Addend {
+    None,
+    Bytes(Id),
+    /// A constant, one value for all or one for each output channel.
+    ByOutput(Vec<f32>),
+}
+
 /// Everything about one convolution but its numbers.
 pub struct Geometry {
     pub windows: Windows,
@@ -35,24 +43,30 @@ pub struct Geometry {
 }
 
 impl Lowering<'_> {
-    /// `Conv`, `ConvTranspose`, `Gemm`, `MatMul` between quantizers. `added` is a residual whose sum is not
-    /// quantized in between.
+    /// `Conv`, `ConvTranspose`, `Gemm`, `MatMul` between quantizers. `added` is what a sum without a quantizer in
+    /// between adds to it.
     pub fn conv(
         &mut self,
         node: &Node,
         function: &Function,
         target: Target,
-        added: Option<Id>,
+        added: Addend,
     ) -> Result<Id, Reason> {
         let weights = node.input(1).map(|v| self.symbols[v].clone());
         let Some(Symbol::Weights(weights)) = weights else {
-            return match target {
-                Target::Float => self.float_conv(node, function),
-                Target::Bytes { .. } => Err("its weights are not quantized".to_owned()),
+            return match (target, added) {
+                (Target::Float, Addend::None) => self.float_conv(node, function),
+                _ => Err("its weights are not quantized".to_owned()),
             };
         };
         let input = self.bytes_of(node.input(0).ok_or("it has no input")?)?;
         let bias = self.float_bias(node.input(2), &weights, input)?;
+        let (bias, added) = match (bias, added) {
+            (bias, Addend::None) => (bias, None),
+            (bias, Addend::Bytes(id)) => (bias, Some(id)),
+            (Bias::None, Addend::ByOutput(values)) => (Bias::Values(values), None),
+            _ => return Err("a second bias is not covered".to_owned()),
+        };
         self.convolve(node, input, &weights, bias, function, target, added)
     }
 

@@ -2,9 +2,10 @@
 
 use super::super::fold;
 use super::super::ir::{Id, OpKind, Order};
-use super::super::onnx::Node;
-use super::{Float, Lowering, Reason, Symbol, Target};
+use super::super::onnx::{Node, Tensor};
+use super::{Float, Lowering, Reason, Symbol, Target, Weights};
 use crate::infer::int8::ir::Kind;
+use std::rc::Rc;
 
 impl Lowering<'_> {
     pub fn view_symbol(&mut self, position: usize, node: &Node) -> Result<Option<Symbol>, Reason> {
@@ -28,7 +29,35 @@ impl Lowering<'_> {
                     _ => Some(Symbol::Float(float)),
                 }
             }
-            _ => None,
+            Symbol::Weights(weights) => {
+                let viewed = self.viewed(&weights, node)?;
+                Some(Symbol::Weights(Rc::new(viewed)))
+            }
+            Symbol::Opaque => None,
+        })
+    }
+
+    /// Weights turned: tools keep them in another order than the operator wants them.
+    fn viewed(&self, weights: &Weights, node: &Node) -> Result<Weights, Reason> {
+        let rank = weights.tensor.shape.len();
+        let several = weights.scale.len() > 1;
+        let (tensor, axis) = if node.op == "Transpose" {
+            let perm = fold::permutation(node.ints("perm"), rank).map_err(|e| e.to_string())?;
+            let axis = perm.iter().position(|&p| p == weights.axis);
+            (fold::transposed(&weights.tensor, node.ints("perm")), axis)
+        } else if several {
+            return Err("a view of weights with several scales is not covered".to_owned());
+        } else {
+            let shape = self.shape_of(node, 0)?;
+            let same = shape.iter().product::<usize>() == weights.tensor.len();
+            let data = weights.tensor.data.clone();
+            (same.then_some(Tensor { shape, data }), Some(0))
+        };
+        Ok(Weights {
+            tensor: Rc::new(tensor.ok_or("a view of another size")?),
+            scale: weights.scale.clone(),
+            zero: weights.zero.clone(),
+            axis: axis.unwrap_or(0),
         })
     }
 

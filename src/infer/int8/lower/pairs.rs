@@ -4,6 +4,7 @@ use super::super::fold;
 use super::super::function::{Function, Quant};
 use super::super::ir::{Id, Kind, OpKind, Order, PairOp};
 use super::super::onnx::{Data, Node};
+use super::conv::Addend;
 use super::{Base, Float, Lowering, Reason, Symbol, Target, carried, finite};
 
 impl Lowering<'_> {
@@ -12,7 +13,7 @@ impl Lowering<'_> {
             return Err("an input is missing".to_owned());
         };
         if node.op == "Add"
-            && let Some(id) = self.residual(a, b, function, target)
+            && let Some(id) = self.sum(a, b, node.output(), function, target)
         {
             return Ok(id);
         }
@@ -28,6 +29,28 @@ impl Lowering<'_> {
             self.operand(b, shape.len(), of_b)?,
         );
         self.pair_of(&node.op, a, b, &shape, function, target)
+    }
+
+    /// The values of a constant that has one, or one for each channel of `own`.
+    fn by_output(&self, own: usize, other: usize, output: Option<usize>, op: &str) -> Option<Vec<f32>> {
+        let shape = self.shapes[own].as_ref()?;
+        if self.shapes[output?].as_ref() != Some(shape) {
+            return None;
+        }
+        let (values, of) = match &self.symbols[other] {
+            Symbol::Weights(weights) => (weights.values(), weights.tensor.shape.clone()),
+            _ => {
+                let tensor = self.constants[other].as_ref()?;
+                (tensor.floats()?.to_vec(), tensor.shape.clone())
+            }
+        };
+        let axis = match op {
+            "Conv" | "ConvTranspose" => 1,
+            _ => shape.len().checked_sub(1)?,
+        };
+        let of = padded(&of, shape.len()).ok()?;
+        let along = of.iter().enumerate().all(|(i, &d)| i == axis || d == 1);
+        (along && (values.len() == 1 || of[axis] == shape[axis])).then_some(values)
     }
 
     /// The largest value, where bytes or constants bound it.
@@ -51,8 +74,16 @@ impl Lowering<'_> {
         }
     }
 
-    /// A convolution that is added to without being quantized in between.
-    fn residual(&mut self, a: usize, b: usize, function: &Function, target: Target) -> Option<Id> {
+    /// A convolution or product that is added to without being quantized in between: a residual, or a bias that is a
+    /// node of its own.
+    fn sum(
+        &mut self,
+        a: usize,
+        b: usize,
+        output: Option<usize>,
+        function: &Function,
+        target: Target,
+    ) -> Option<Id> {
         for (own, other) in [(a, b), (b, a)] {
             let Symbol::Float(float) = &self.symbols[own] else {
                 continue;
@@ -62,7 +93,15 @@ impl Lowering<'_> {
             };
             let conv = &self.graph.nodes[position];
             let plain = float.function.is_variable() && float.views.is_empty();
-            if !plain || !matches!(conv.op.as_str(), "Conv" | "Gemm" | "MatMul") || target == Target::Float {
+            if !plain || !matches!(&*conv.op, "Conv" | "ConvTranspose" | "Gemm" | "MatMul") {
+                continue;
+            }
+            if let Some(values) = self.by_output(own, other, output, &conv.op)
+                && let Ok(id) = self.conv(conv, function, target, Addend::ByOutput(values))
+            {
+                return Some(id);
+            }
+            if target == Target::Float || conv.op == "ConvTranspose" {
                 continue;
             }
             if self.shapes[own].is_none() || self.shapes[own] != self.shapes[other] {
@@ -79,7 +118,7 @@ impl Lowering<'_> {
                 _ => self.rows(added),
             };
             let Ok(added) = added else { continue };
-            if let Ok(id) = self.conv(conv, function, target, Some(added)) {
+            if let Ok(id) = self.conv(conv, function, target, Addend::Bytes(added)) {
                 return Some(id);
             }
         }
