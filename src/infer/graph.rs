@@ -227,23 +227,8 @@ fn by_tract(
     expected: &Expected,
     facts: &mut Facts,
 ) -> Result<TypedModel> {
-    let mut onnx = tract_onnx::onnx();
-    int8::region::register(&mut onnx);
-    let graph = proto.graph.as_ref().context("there is no graph")?;
-    let fact = InferenceFact::from(f32::fact([1, 3, expected.size, expected.size]));
-    let model = onnx
-        .model_for_proto_model(proto)
-        .and_then(|mut m| {
-            int8::region::attach(&mut m, plans)?;
-            Ok(m)
-        })
-        .and_then(|m| m.with_outputs_by_name([expected.output]))
-        .and_then(|m| m.with_input_fact(0, fact))
-        .and_then(|m| m.into_typed())
-        .and_then(|mut m| {
-            rounding::divide_by_scales(&mut m, graph);
-            m.into_decluttered()
-        })
+    let shape = [1, 3, expected.size, expected.size];
+    let model = read_by_tract(proto, plans, &shape, expected.output)
         .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))?;
     let output = model.output_fact(0)?;
     ensure!(
@@ -266,6 +251,26 @@ fn by_tract(
     model
         .into_optimized()
         .map_err(|e| anyhow::anyhow!("the graph cannot be used: {}", brief(&e)))
+}
+
+/// A graph as tract reads it, for a picture of this shape; `plans` are those of its regions.
+pub fn read_by_tract(
+    proto: &pb::ModelProto,
+    plans: &[Arc<Plan>],
+    shape: &[usize],
+    output: &str,
+) -> Result<TypedModel> {
+    let mut onnx = tract_onnx::onnx();
+    int8::region::register(&mut onnx);
+    let graph = proto.graph.as_ref().context("there is no graph")?;
+    let mut model = onnx.model_for_proto_model(proto)?;
+    int8::region::attach(&mut model, plans)?;
+    let model = model.with_outputs_by_name([output])?;
+    let mut model = model
+        .with_input_fact(0, InferenceFact::from(f32::fact(shape)))?
+        .into_typed()?;
+    rounding::divide_by_scales(&mut model, graph);
+    model.into_decluttered()
 }
 
 /// Does the graph give what the manifest's labels need?

@@ -254,6 +254,10 @@ impl<'a> Expansion<'a> {
         let mut float = node(self.op, &result, floats, vec![result.clone()]);
         let own = |a: &&pb::AttributeProto| !matches!(a.name.as_str(), "channels_last" | "opset");
         float.attribute = self.source.attribute.iter().filter(own).cloned().collect();
+        // The last dimension, where ONNX's own operator would take the second before opset 13.
+        if self.op == "Softmax" && float.attribute.iter().all(|a| a.name != "axis") {
+            float.attribute.push(int_attribute("axis", -1));
+        }
         self.graph.node.push(float);
         if stays {
             return Some(());
