@@ -1,5 +1,6 @@
 //! Two tensors, value by value, with broadcast.
 
+use super::check::{Misfit, ensure};
 use super::finish::Finish;
 use super::isa::Isa;
 use super::layout::Layout;
@@ -32,16 +33,26 @@ pub struct Binary {
 }
 
 impl Binary {
-    pub fn check(&self) {
+    /// That both operands can be repeated to the size of the output.
+    pub fn check(&self) -> Result<(), Misfit> {
+        self.output.check()?;
         for layout in [self.a.layout, self.b.layout] {
-            assert!(layout.height == self.output.height || layout.height == 1);
-            assert!(layout.width == self.output.width || layout.width == 1);
-            assert!(layout.channels == self.output.channels || layout.channels == 1);
+            layout.check()?;
+            let fits = |own: usize, whole: usize| own == whole || own == 1;
+            ensure(
+                fits(layout.height, self.output.height)
+                    && fits(layout.width, self.output.width)
+                    && fits(layout.channels, self.output.channels),
+                "two tensors of sizes that do not go together",
+            )?;
         }
-        self.finish.check();
+        self.finish.check()
     }
 
     /// `a` and `b` are whole tensors, `output` begins with the first row of `rows`.
+    ///
+    /// # Panics
+    /// Where a slice is shorter, or [`Self::check`] finds something.
     pub fn run(&self, isa: Isa, rows: Range<usize>, a: &[u8], b: &[u8], output: &mut [u8]) {
         isa.binary(BinaryRows {
             spec: self,

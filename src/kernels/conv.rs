@@ -1,6 +1,7 @@
 //! Convolution: dense, grouped, depthwise. A matrix product is one with a kernel of 1 × 1; a transposed one is
 //! several that each write every n-th pixel.
 
+use super::check::{self, Misfit, ensure};
 use super::depthwise::Depthwise;
 use super::finish::{Finish, Residual};
 use super::gemm::Gemm;
@@ -27,19 +28,6 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
-    /// A matrix product of `rows` × `inputs` with `inputs` × `outputs`.
-    pub fn product(rows: usize, inputs: usize, outputs: usize) -> ConvShape {
-        ConvShape {
-            input: Layout::dense(1, rows, inputs),
-            output: Layout::dense(1, rows, outputs),
-            kernel: [1, 1],
-            stride: [1, 1],
-            dilation: [1, 1],
-            pad: [0, 0],
-            groups: 1,
-        }
-    }
-
     /// Weights of one output channel.
     pub fn depth(&self) -> usize {
         self.kernel[0] * self.kernel[1] * (self.input.channels / self.groups)
@@ -86,25 +74,49 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
-    pub fn check(&self) {
+    /// That all lengths fit the shape, and that indices can be counted.
+    pub fn check(&self) -> Result<(), Misfit> {
+        const LENGTH: &str = "a convolution whose numbers do not fit its shape";
         let shape = &self.shape;
-        let outputs = shape.output.channels;
-        assert!(shape.groups > 0 && shape.input.channels.is_multiple_of(shape.groups));
-        assert!(outputs.is_multiple_of(shape.groups));
-        assert_eq!(self.weights.len(), outputs * shape.depth());
-        assert!(self.weight_zero.is_empty() || self.weight_zero.len() == outputs);
-        assert_eq!((self.bias.len(), self.scale.len()), (outputs, outputs));
-        if let Some(residual) = &self.residual {
-            let wanted = (shape.output.height, shape.output.width, outputs);
-            let Layout {
-                height,
-                width,
-                channels,
-                ..
-            } = residual.layout;
-            assert_eq!((height, width, channels), wanted);
+        let (inputs, outputs) = (shape.input.channels, shape.output.channels);
+        shape.input.check()?;
+        shape.output.check()?;
+        ensure(
+            shape.groups > 0 && inputs.is_multiple_of(shape.groups) && outputs.is_multiple_of(shape.groups),
+            "a convolution whose channels do not divide into its groups",
+        )?;
+        for (axis, length) in [shape.output.height, shape.output.width].into_iter().enumerate() {
+            let (kernel, stride) = (shape.kernel[axis], shape.stride[axis]);
+            check::axis(length, kernel, stride, shape.dilation[axis], shape.pad[axis])?;
         }
-        self.finish.check();
+        let weights = shape.kernel[0].checked_mul(shape.kernel[1]);
+        let weights = weights.and_then(|taps| taps.checked_mul(inputs / shape.groups));
+        let weights = weights.and_then(|depth| depth.checked_mul(outputs));
+        ensure(weights == Some(self.weights.len()), LENGTH)?;
+        let zeros = self.weight_zero.len();
+        ensure(zeros == 0 || zeros == outputs, LENGTH)?;
+        ensure((self.bias.len(), self.scale.len()) == (outputs, outputs), LENGTH)?;
+        if let Some(residual) = &self.residual {
+            residual.check()?;
+            let size = |layout: &Layout| (layout.height, layout.width, layout.channels);
+            ensure(
+                size(&residual.layout) == size(&shape.output),
+                "what is added to a convolution has another size",
+            )?;
+        }
+        self.finish.check()
+    }
+
+    /// bias + Σ (x - zx)(w - zw) = [bias + (shift - zx) Σ (w - zw)] + Σ (x - shift)(w - zw): what is in brackets, for
+    /// kernels that take the input's values less `shift`. (x is zx outside of the input.)
+    pub fn folded_bias(&self, channel: usize, shift: i32) -> i32 {
+        let depth = self.shape.depth();
+        let zero = self.weight_zero.get(channel).copied().unwrap_or(0);
+        let weights = &self.weights[channel * depth..][..depth];
+        let sum = weights
+            .iter()
+            .fold(0i32, |sum, w| sum.wrapping_add(i32::from(*w) - zero));
+        self.bias[channel].wrapping_add((shift - i32::from(self.input_zero)).wrapping_mul(sum))
     }
 }
 
@@ -120,17 +132,16 @@ enum Kind {
 }
 
 impl PackedConv {
-    pub fn new(isa: Isa, spec: &ConvSpec) -> PackedConv {
-        spec.check();
-        if let Some(depthwise) = isa.strips().and_then(|strips| Depthwise::new(strips, spec)) {
-            return PackedConv(Kind::Depthwise(depthwise));
-        }
-        if !spec.shape.is_depthwise()
-            && let Some(gemm) = isa.tiles().and_then(|tiles| Gemm::new(tiles, spec))
-        {
-            return PackedConv(Kind::Gemm(gemm));
-        }
-        PackedConv(Kind::Portable(portable::Conv::new(spec)))
+    /// Packs the weights. An error says why `spec` is none: see [`ConvSpec::check`].
+    pub fn new(isa: Isa, spec: &ConvSpec) -> Result<PackedConv, Misfit> {
+        spec.check()?;
+        let depthwise = || Depthwise::new(isa, spec).map(Kind::Depthwise);
+        let gemm = || match spec.shape.is_depthwise() {
+            true => None,
+            false => Gemm::new(isa, spec).map(Kind::Gemm),
+        };
+        let portable = || Kind::Portable(portable::Conv::new(isa, spec));
+        Ok(PackedConv(depthwise().or_else(gemm).unwrap_or_else(portable)))
     }
 
     /// Made by no kernel of an instruction set.
@@ -150,6 +161,9 @@ impl PackedConv {
 
     /// `input` and `residual` are whole tensors, `output` begins with the first row of `rows`. Bytes between
     /// the output's values stay as they are.
+    ///
+    /// # Panics
+    /// Where a slice is shorter, or `scratch` than [`Self::scratch`].
     pub fn run(
         &self,
         rows: Range<usize>,
@@ -166,6 +180,9 @@ impl PackedConv {
     }
 
     /// Sum × scale as f32, without residual and finish. `output` is dense and begins with the first row of `rows`.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
     pub fn run_f32(&self, rows: Range<usize>, input: &[u8], output: &mut [f32], scratch: &mut [u8]) {
         match &self.0 {
             Kind::Portable(conv) => conv.run_f32(rows, input, output),

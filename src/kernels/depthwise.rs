@@ -5,9 +5,10 @@
 
 use super::conv::ConvSpec;
 use super::finish::{Finish, Residual};
-use super::gemm::{Line, lines};
+use super::gemm::{Line, SCRATCH_MAX, flat, lines};
+use super::isa::Isa;
 use super::layout::Layout;
-use super::sources::Sources;
+use super::sources::{self, Sources};
 use super::store::{Output, Place, Store, WIDEST, store};
 use std::ops::Range;
 
@@ -21,31 +22,49 @@ pub struct Strips {
     /// As many channels or fewer are repeated as often as a block holds them: its kernel then takes that many pixels.
     pub fold: usize,
     /// Where in a block's biases, scales and sums that of a channel stands.
-    pub slot: fn(usize) -> usize,
+    pub order: &'static Order,
     pub pack: Pack,
     /// The kernel takes the input's values less 128.
     pub signed: bool,
     /// See [`super::gemm::Tiles::careful`].
     pub careful: Option<&'static Strips>,
+    /// # Safety
+    /// The processor has the instruction set of these strips, and the row is as its fields say.
     pub row: unsafe fn(&mut Row),
 }
 
+/// The place of each channel of a block.
+pub type Order = [u8; WIDEST];
+
+/// Each at its own.
+pub const IN_ORDER: Order = {
+    let mut order = [0; WIDEST];
+    let mut channel = 0;
+    while channel < WIDEST {
+        order[channel] = channel as u8;
+        channel += 1;
+    }
+    order
+};
+
 /// One row's work.
 pub struct Row<'a, 'b> {
-    /// For the first window position one pointer per pixel; `step` further those of the next. `channels` bytes can be
-    /// read from each.
+    /// For the first of `taps` window positions one pointer for each of `pixels`; `step` further those of the next.
+    /// `channels` bytes can be read from each.
     pub pointers: &'a [*const u8],
     pub step: usize,
     pub taps: usize,
     pub pixels: usize,
     pub channels: usize,
-    pub slot: fn(usize) -> usize,
+    pub order: &'static Order,
     /// By block, in the order of [`Strips::pack`]; `weights_block` bytes each. On a boundary of 64 bytes.
-    pub weights: *const i8,
+    pub weights: &'a [i8],
     pub weights_block: usize,
-    /// By block. On a boundary of 64 bytes.
+    /// Of whole blocks, in the order of the strips. On a boundary of 64 bytes.
     pub bias: &'a [i32],
     pub scale: &'a [f32],
+    /// In the order of the channels.
+    pub channel_scale: &'a [f32],
     pub finish: &'a Finish,
     pub residual: Option<(&'a Residual, &'a [u8])>,
     /// Of the first pixel, and from each pixel to the next.
@@ -61,6 +80,13 @@ impl Row<'_, '_> {
         self.residual.map(|(residual, _)| residual)
     }
 
+    /// Those of a block, by its number.
+    #[inline(always)]
+    pub fn weights(&self, block: usize) -> &[i8] {
+        &self.weights[block * self.weights_block..][..self.weights_block]
+    }
+
+    #[inline(always)]
     pub fn place(&self, pixel: usize) -> Place {
         Place {
             output: self.place.output + pixel * self.across.output,
@@ -68,25 +94,23 @@ impl Row<'_, '_> {
         }
     }
 
-    /// Finishes and stores the sums of a block, in which the pixel's first channel is `first`: the way for all outputs that
-    /// the kernel has no faster one for.
+    /// Finishes and stores the sums of a block, in which the pixel's first channel is `first`: the way for all outputs
+    /// that the kernel has no faster one for.
     #[inline(always)]
     pub fn store(&mut self, sums: &[i32], pixel: usize, channel: usize, first: usize) {
-        let (mut ordered, mut scale) = ([0; WIDEST], [0.0; WIDEST]);
         let channels = (self.channels - channel).min(sums.len());
-        for i in 0..channels {
-            let slot = (self.slot)(first + i);
-            ordered[i] = sums[slot];
-            scale[i] = self.scale[channel + slot];
+        let mut ordered = [0; WIDEST];
+        for (sum, &place) in ordered[..channels].iter_mut().zip(&self.order[first..]) {
+            *sum = sums[usize::from(place)];
         }
         let mut place = self.place(pixel);
         place.output += channel;
         place.residual += channel;
         store(Store {
-            sums: &ordered,
-            width: WIDEST,
+            sums: &ordered[..channels],
+            width: channels,
             channels,
-            scale: &scale,
+            scale: &self.channel_scale[channel..][..channels],
             finish: self.finish,
             residual: self.residual,
             places: &[place],
@@ -105,6 +129,7 @@ pub struct Depthwise {
     weights_block: usize,
     bias: Vec<Line<[i32; 16]>>,
     scale: Vec<Line<[f32; 16]>>,
+    channel_scale: Vec<f32>,
     residual: Option<Residual>,
     finish: Finish,
 }
@@ -119,10 +144,15 @@ impl std::fmt::Debug for Depthwise {
 
 impl Depthwise {
     /// `None` for what these kernels do not do: see [`super::gemm::Gemm::new`].
-    pub fn new(strips: &'static Strips, spec: &ConvSpec) -> Option<Depthwise> {
+    pub fn new(isa: Isa, spec: &ConvSpec) -> Option<Depthwise> {
+        let strips = isa.strips()?;
         let shape = spec.shape;
         let channels = shape.output.channels;
         if !shape.is_depthwise() || spec.weight_zero.iter().any(|z| *z != 0) {
+            return None;
+        }
+        let sources = Sources::new(&shape, spec.input_zero, channels)?;
+        if scratch(&sources, &shape.output) > SCRATCH_MAX {
             return None;
         }
         let strips = match strips.careful {
@@ -130,6 +160,7 @@ impl Depthwise {
             _ => strips,
         };
         let taps = shape.depth();
+        let shift = if strips.signed { 128 } else { 0 };
         let blocks = channels.div_ceil(strips.block);
         let mut weights = Vec::new();
         let mut bias = vec![0; blocks * strips.block];
@@ -152,10 +183,8 @@ impl Depthwise {
             }
             for i in 0..strips.block {
                 let Some(channel) = channel(i) else { continue };
-                let slot = start + (strips.slot)(i);
-                let sum: i32 = (0..taps).map(|tap| i32::from(of(tap, i))).sum();
-                let shift = if strips.signed { 128 } else { 0 } - i32::from(spec.input_zero);
-                bias[slot] = spec.bias[channel].wrapping_add(shift.wrapping_mul(sum));
+                let slot = start + usize::from(strips.order[i]);
+                bias[slot] = spec.folded_bias(channel, shift);
                 scale[slot] = spec.scale[channel];
             }
         }
@@ -163,18 +192,19 @@ impl Depthwise {
             strips,
             output: shape.output,
             input: shape.input,
-            sources: Sources::new(&shape, spec.input_zero, channels)?,
+            sources,
             weights: lines(&weights, 0),
             weights_block,
             bias: lines(&bias, 0),
             scale: lines(&scale, 0.0),
+            channel_scale: spec.scale.clone(),
             residual: spec.residual,
             finish: spec.finish.clone(),
         })
     }
 
     pub fn scratch(&self) -> usize {
-        (self.sources.taps() * self.output.width + 1) * size_of::<*const u8>() + self.sources.tail()
+        scratch(&self.sources, &self.output)
     }
 
     /// See [`super::conv::PackedConv::run`].
@@ -190,9 +220,10 @@ impl Depthwise {
         if self.output.values() == 0 {
             return;
         }
-        assert!(rows.end <= layout.height && input.len() >= self.input.span());
+        assert!(scratch.len() >= self.scratch() && rows.end <= layout.height);
+        assert!(input.len() >= self.input.span());
         let taps = self.sources.taps();
-        let (pointers, tail) = super::sources::pointers(scratch, taps * layout.width);
+        let (pointers, tail) = sources::pointers(scratch, taps * layout.width);
         let residual = self.residual.as_ref().zip(residual);
         for y in rows.clone() {
             let pixels = y * layout.width..(y + 1) * layout.width;
@@ -207,11 +238,12 @@ impl Depthwise {
                 taps,
                 pixels: layout.width,
                 channels: layout.channels,
-                slot: self.strips.slot,
-                weights: self.weights.as_ptr().cast(),
+                order: self.strips.order,
+                weights: flat(&self.weights),
                 weights_block: self.weights_block,
-                bias: super::gemm::flat(&self.bias),
-                scale: super::gemm::flat(&self.scale),
+                bias: flat(&self.bias),
+                scale: flat(&self.scale),
+                channel_scale: &self.channel_scale,
                 finish: &self.finish,
                 residual,
                 place: Place {
@@ -224,9 +256,13 @@ impl Depthwise {
                 },
                 output: &mut output,
             };
-            // SAFETY: whoever has these strips has proved that the processor can run them. `Sources` made the pointers,
-            // good for all channels; `new` made weights, biases and scales of whole blocks.
+            // SAFETY: the strips came from an `Isa`, the proof that the processor can run them. `Sources` made the
+            // pointers, good for all channels; `new` made weights, biases and scales of whole blocks.
             unsafe { (self.strips.row)(&mut work) };
         }
     }
+}
+
+fn scratch(sources: &Sources, output: &Layout) -> usize {
+    sources::room(sources.taps(), output.width).saturating_add(sources.tail())
 }

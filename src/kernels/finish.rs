@@ -3,15 +3,21 @@
 //! All of it is f32 arithmetic, each operation rounded by itself (no fused multiply-add) and in the order
 //! written here. That is what makes the kernels of all instruction sets equal to the bit.
 
+use super::check::{Misfit, ensure};
 use std::sync::Arc;
 
-/// Entries of the larger kind of [`Finish::table`].
+/// Entries of the larger kind of [`Finish::table`]: sixteen for each step of a byte, and still small beside the
+/// first-level cache.
 pub const WIDE: usize = 4096;
+
+/// Zero points are nearer to 0 than this: with a step of up to [`WIDE`] they fit 16 bits and the range in which
+/// [`round`] is exact.
+const ZERO_MAX: u32 = 1 << 14;
 
 /// Rounds, shifts to the zero point, clamps, looks up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finish {
-    /// The step that stands for 0.
+    /// The step that stands for 0, nearer to 0 than 2¹⁴.
     pub zero: i32,
     /// First and last step: 0 and 255, or nearer where an activation cuts.
     pub low: i32,
@@ -19,6 +25,14 @@ pub struct Finish {
     /// Of 256 bytes: any function of the step. Of [`WIDE`] bytes: the steps are finer ones, from 0 to 4095, for a
     /// function of what was never quantized itself. Without a table `low` and `high` are within 0..=255.
     pub table: Option<Arc<[u8]>>,
+}
+
+/// A [`Finish::table`] by its kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Table<'a> {
+    None,
+    Bytes(&'a [u8; 256]),
+    Wide,
 }
 
 /// 1.5 × 2²³: a float of this size has steps of one, so adding it rounds to the even integer, which then stands in
@@ -33,6 +47,14 @@ impl Finish {
             low: 0,
             high: 255,
             table: None,
+        }
+    }
+
+    /// Which kind of table there is.
+    pub fn table(&self) -> Table<'_> {
+        match self.table.as_deref() {
+            None => Table::None,
+            Some(table) => table.try_into().map_or(Table::Wide, Table::Bytes),
         }
     }
 
@@ -75,16 +97,27 @@ impl Finish {
         }
     }
 
-    pub fn check(&self) {
+    /// That all steps have an entry in the table, and that the zero point is far from where lanes of 16 bits end.
+    pub fn check(&self) -> Result<(), Misfit> {
         let steps = self.table.as_ref().map_or(256, |t| t.len());
-        assert!(steps == 256 || steps == WIDE, "a table has 256 or {WIDE} entries");
-        // Far from where lanes of 16 bits end.
-        assert!(
-            self.zero.unsigned_abs() < 1 << 14,
-            "the zero point is far outside of the steps"
-        );
-        assert!(0 <= self.low && self.low <= self.high && (self.high as usize) < steps);
+        ensure(
+            steps == 256 || steps == WIDE,
+            "a table has neither 256 nor 4096 entries",
+        )?;
+        in_range(self.zero, self.low, self.high, steps)
     }
+}
+
+/// For a zero point and the ends of a range of steps.
+fn in_range(zero: i32, low: i32, high: i32, steps: usize) -> Result<(), Misfit> {
+    ensure(
+        zero.unsigned_abs() < ZERO_MAX,
+        "a zero point is far outside of the steps",
+    )?;
+    ensure(
+        0 <= low && low <= high && (high as usize) < steps,
+        "an activation ends outside of the steps",
+    )
 }
 
 /// What is not a number becomes `low`. (Written so that it is one instruction each where vectors have maximum and
@@ -124,6 +157,15 @@ pub struct Middle {
 }
 
 impl Residual {
+    /// That its places can be counted, and that what is rounded in the middle is a byte.
+    pub fn check(&self) -> Result<(), Misfit> {
+        self.layout.check()?;
+        match &self.middle {
+            None => Ok(()),
+            Some(m) => in_range(m.zero, m.low, m.high, 256),
+        }
+    }
+
     /// value' = [(clamp(round(value) + zero) - zero) × ratio, or value] + (byte - zero) × ratio
     #[inline(always)]
     pub fn add(&self, value: f32, byte: u8) -> f32 {
@@ -185,11 +227,118 @@ mod tests {
             high: 4095,
             table: Some(table.into()),
         };
-        finish.check();
+        finish.check().unwrap();
         assert_eq!(
             [finish.byte(-1e9), finish.byte(0.0), finish.byte(1e9)],
             [0, 128, 255]
         );
+    }
+
+    #[test]
+    fn what_would_not_fit_is_refused() {
+        let plain = Finish::plain(3);
+        let table = |n: usize| Some(vec![0; n].into());
+        for (finish, good) in [
+            (plain.clone(), true),
+            (
+                Finish {
+                    zero: -16_383,
+                    ..plain.clone()
+                },
+                true,
+            ),
+            (
+                Finish {
+                    zero: -16_384,
+                    ..plain.clone()
+                },
+                false,
+            ),
+            (
+                Finish {
+                    zero: i32::MIN,
+                    ..plain.clone()
+                },
+                false,
+            ),
+            (
+                Finish {
+                    high: 256,
+                    ..plain.clone()
+                },
+                false,
+            ),
+            (
+                Finish {
+                    low: -1,
+                    ..plain.clone()
+                },
+                false,
+            ),
+            (
+                Finish {
+                    low: 5,
+                    high: 4,
+                    ..plain.clone()
+                },
+                false,
+            ),
+            (
+                Finish {
+                    table: table(255),
+                    ..plain.clone()
+                },
+                false,
+            ),
+            (
+                Finish {
+                    table: table(256),
+                    ..plain.clone()
+                },
+                true,
+            ),
+            (
+                Finish {
+                    high: 4095,
+                    table: table(WIDE),
+                    ..plain.clone()
+                },
+                true,
+            ),
+            (
+                Finish {
+                    high: 4096,
+                    table: table(WIDE),
+                    ..plain
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(finish.check().is_ok(), good, "{finish:?}");
+        }
+        let middle = Middle {
+            zero: 1 << 23,
+            low: 0,
+            high: 255,
+            ratio: 1.0,
+        };
+        let of = |middle| Residual {
+            layout: super::super::layout::Layout::dense(1, 1, 1),
+            zero: 0,
+            ratio: 1.0,
+            middle: Some(middle),
+        };
+        assert!(of(middle).check().is_err());
+        assert!(
+            of(Middle {
+                zero: 0,
+                high: 256,
+                ..middle
+            })
+            .check()
+            .is_err()
+        );
+        assert!(of(Middle { zero: 0, ..middle }).check().is_ok());
     }
 
     #[test]

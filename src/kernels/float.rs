@@ -1,5 +1,6 @@
 //! Between f32 and bytes, at the edges of a region; softmax.
 
+use super::check::Misfit;
 use super::finish::Finish;
 use super::isa::Isa;
 use super::layout::Layout;
@@ -43,7 +44,16 @@ pub struct Softmax {
 }
 
 impl Quantize {
+    /// That it can run.
+    pub fn check(&self) -> Result<(), Misfit> {
+        self.output.check()?;
+        self.finish.check()
+    }
+
     /// `input` is the whole tensor, `output` begins with the first row of `rows`.
+    ///
+    /// # Panics
+    /// Where a slice is shorter, or [`Self::check`] finds something.
     pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[f32], output: &mut [u8]) {
         isa.run(QuantizeRows {
             spec: self,
@@ -56,6 +66,9 @@ impl Quantize {
 
 impl Dequantize {
     /// Both are whole tensors.
+    ///
+    /// # Panics
+    /// Where a slice is shorter.
     pub fn run(&self, isa: Isa, input: &[u8], output: &mut [f32]) {
         isa.run(DequantizeAll {
             spec: self,
@@ -66,6 +79,7 @@ impl Dequantize {
 }
 
 impl Softmax {
+    /// `scale` is a step of the input, a finite number.
     pub fn new(input: Layout, scale: f32) -> Softmax {
         // In f64, so that the last bit of a machine's `exp` does not reach the f32 result.
         let exp = std::array::from_fn(|i| (-f64::from(scale) * i as f64).exp() as f32);
@@ -76,6 +90,9 @@ impl Softmax {
     }
 
     /// `output` is dense, the channels of a pixel side by side.
+    ///
+    /// # Panics
+    /// Where a slice is shorter.
     pub fn run(&self, input: &[u8], output: &mut [f32]) {
         let layout = &self.input;
         for y in 0..layout.height {

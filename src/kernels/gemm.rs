@@ -7,19 +7,24 @@
 
 use super::conv::{ConvShape, ConvSpec};
 use super::finish::{Finish, Residual};
+use super::isa::Isa;
 use super::padded::PaddedRows;
 use super::sources::{self, Sources};
 use super::store::{Output, Place, Store};
 use std::ops::Range;
 
-/// Bytes of input that a group of pixels reads: a part of the smaller second-level caches.
+/// Bytes of input that a group of pixels reads: half of the second-level cache that four small ARM cores share, an eighth
+/// of what a larger core has for itself.
 const GROUP: usize = 256 * 1024;
 
 /// Pointers of a group: they should not push the weights out of the first-level cache.
-const POINTERS: usize = 2048;
+pub const POINTERS: usize = 2048;
 
-/// Fewer pixels are never a group.
+/// Fewer pixels are never a group: whole tiles of 16, 12, 8, 6 and 3 rows.
 const TOGETHER: usize = 48;
+
+/// Scratch beyond this (a window of thousands of positions) is no longer in any cache, and nothing that a network needs.
+pub const SCRATCH_MAX: usize = 8 << 20;
 
 /// Most rows of any tile.
 pub const ROWS: usize = 16;
@@ -42,17 +47,21 @@ pub struct Tiles {
     /// What to take instead where a weight is -128: kernels that add two products in 16 bits, where twice -128 × -128
     /// does not fit, have others beside them.
     pub careful: Option<&'static Tiles>,
+    /// # Safety
+    /// The processor has the instruction set of these tiles.
     pub store: unsafe fn(Store),
 }
 
 /// # Safety
-/// The processor has the instruction set of the [`Tiles`], and all of [`Tile`] can be read and written.
+/// The processor has the instruction set of the [`Tiles`], and the tile is as its fields say. It has `ROWS` rows of
+/// `VECTORS` vectors: that many pointers can be read for each tap, that many weights and biases, and that many sums
+/// written.
 pub type Sums = unsafe fn(&Tile);
 
 /// One tile's work.
 pub struct Tile {
-    /// For the first tap, of each row one pointer; `step` further those of the next tap. `offset` bytes behind each stand
-    /// 4 × `quads` bytes.
+    /// For the first tap, one pointer for each row; `step` further those of the next tap. From `offset` bytes behind each,
+    /// 4 × `quads` bytes can be read.
     pub pointers: *const *const u8,
     pub step: usize,
     pub offset: usize,
@@ -60,9 +69,9 @@ pub struct Tile {
     pub quads: usize,
     /// By tap, quad and vector: 4 × lanes bytes. On a boundary of 64 bytes.
     pub weights: *const i8,
-    /// By vector. On a boundary of 4 × lanes bytes or 64.
+    /// By vector: lanes biases. On a boundary of 64 bytes.
     pub bias: *const i32,
-    /// By row and vector. On a boundary of 64 bytes.
+    /// By row and vector: lanes sums. On a boundary of 64 bytes.
     pub sums: *mut i32,
 }
 
@@ -115,8 +124,10 @@ impl std::fmt::Debug for Gemm {
 }
 
 impl Gemm {
-    /// `None` for what these kernels do not do: weights with zero points, and inputs of a gigabyte.
-    pub fn new(tiles: &'static Tiles, spec: &ConvSpec) -> Option<Gemm> {
+    /// `None` for what these kernels do not do: an `isa` without tiles, weights with zero points, inputs of a gigabyte,
+    /// and windows so large that tables or scratch would be.
+    pub fn new(isa: Isa, spec: &ConvSpec) -> Option<Gemm> {
+        let tiles = isa.tiles()?;
         let shape = spec.shape;
         let tiles = match tiles.careful {
             Some(careful) if spec.weights.contains(&i8::MIN) => careful,
@@ -158,6 +169,9 @@ impl Gemm {
                 fit.max(TOGETHER)
             }
         };
+        if gemm.scratch() > SCRATCH_MAX {
+            return None;
+        }
         gemm.pack(spec);
         Some(gemm)
     }
@@ -165,6 +179,7 @@ impl Gemm {
     fn pack(&mut self, spec: &ConvSpec) {
         let (shape, lanes) = (&self.shape, self.tiles.lanes);
         let per_group = shape.output.channels / shape.groups;
+        let shift = if self.tiles.signed { 128 } else { 0 };
         let (mut weights, mut bias, mut scale) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..shape.groups {
             let mut vectors = per_group.div_ceil(lanes);
@@ -185,7 +200,11 @@ impl Gemm {
                 for i in 0..(here * lanes).next_multiple_of(16) {
                     let channel = block.channels.start + i;
                     let valid = channel < block.channels.end;
-                    bias.push(if valid { self.bias(spec, channel) } else { 0 });
+                    bias.push(if valid {
+                        spec.folded_bias(channel, shift)
+                    } else {
+                        0
+                    });
                     scale.push(if valid { spec.scale[channel] } else { 0.0 });
                 }
                 start += here * lanes;
@@ -225,20 +244,13 @@ impl Gemm {
         weights.resize(weights.len().next_multiple_of(64), 0);
     }
 
-    /// Σ (x - zx) w = Σ (x - s) w + (s - zx) Σ w, with s = 128 where the kernel takes the values less that.
-    fn bias(&self, spec: &ConvSpec, channel: usize) -> i32 {
-        let depth = spec.shape.depth();
-        let sum: i32 = spec.weights[channel * depth..][..depth]
-            .iter()
-            .map(|w| i32::from(*w))
-            .sum();
-        let shift = if self.tiles.signed { 128 } else { 0 };
-        spec.bias[channel].wrapping_add((shift - i32::from(spec.input_zero)).wrapping_mul(sum))
-    }
-
     /// Space between the pointers of a tap and those of the next.
     fn step(&self) -> usize {
-        (self.together + self.together / 2).min(self.shape.output.height * self.shape.output.width)
+        let most = match &self.look {
+            Look::Pixels(_) => self.together + self.together / 2,
+            Look::Rows(_) => self.together,
+        };
+        most.min(self.shape.output.height * self.shape.output.width)
     }
 
     fn copy(&self) -> usize {
@@ -249,7 +261,7 @@ impl Gemm {
     }
 
     pub fn scratch(&self) -> usize {
-        (self.taps * self.step() + 1) * size_of::<*const u8>() + self.copy()
+        sources::room(self.taps, self.step()).saturating_add(self.copy())
     }
 
     /// See [`super::conv::PackedConv::run`].
@@ -327,11 +339,11 @@ impl Pass<'_> {
                     offset: block.input,
                     taps: gemm.taps,
                     quads: gemm.quads,
-                    weights: gemm.weights.as_ptr().cast::<i8>().wrapping_add(block.weights),
-                    bias: gemm.bias.as_ptr().cast::<i32>().wrapping_add(block.constants),
+                    weights: flat(&gemm.weights)[block.weights..].as_ptr(),
+                    bias: flat(&gemm.bias)[block.constants..].as_ptr(),
                     sums: sums.0.as_mut_ptr(),
                 };
-                // SAFETY: whoever has these tiles has proved that the processor can run them. `Sources` or `PaddedRows`
+                // SAFETY: the tiles came from an `Isa`, the proof that the processor can run them. `Sources` or `PaddedRows`
                 // filled the pointers of these pixels for every tap, each good for the group's offset and
                 // 4 × quads bytes more; `pack` filled weights and bias; `SUMS` is no less than any tile has.
                 unsafe { kernels[rows - 1](&tile) };
@@ -359,7 +371,7 @@ impl Pass<'_> {
             places,
             output: &mut self.output,
         };
-        // SAFETY: as for the tile.
+        // SAFETY: the tiles came from an `Isa`.
         unsafe { (gemm.tiles.store)(store) };
     }
 

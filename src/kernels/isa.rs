@@ -7,23 +7,17 @@ use std::sync::OnceLock;
 
 /// Something to do whose loops the compiler should vectorize.
 ///
-/// For safe integer code: the instructions differ between processors, the bits cannot. `run` and all
-/// that it calls must be `#[inline(always)]`; what is not inlined is compiled for the base as usual.
+/// For safe code without fused operations: the instructions differ between processors, the bits cannot. `run` and all
+/// that matters in it should be `#[inline(always)]`; what is not inlined is compiled for the base as usual.
 /// (A trait instead of a closure, because a closure cannot be told to be inlined.)
 pub trait Work {
     type Output;
     fn run(self) -> Self::Output;
 }
 
-/// Does the work with the widest vectors that this processor has and that pay off. On ARM the vectors
-/// are part of the base (NEON), and nothing is chosen.
+/// [`Isa::widest`] of [`Isa::best`].
 pub fn widest<W: Work>(work: W) -> W::Output {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: AVX2 was detected in the line above, which is all that `with_avx2` asks for.
-        return unsafe { with_avx2(work) };
-    }
-    work.run()
+    Isa::best().widest(work)
 }
 
 /// Asks for a processor with AVX2.
@@ -40,39 +34,11 @@ fn with_avx512<W: Work>(work: W) -> W::Output {
     work.run()
 }
 
-/// The instruction sets beyond the base that matter to this program and that this processor has, the
-/// weakest first.
-pub fn found() -> Vec<&'static str> {
-    let mut found = Vec::new();
-    let mut note = |name, there| {
-        if there {
-            found.push(name);
-        }
-    };
-    #[cfg(target_arch = "x86_64")]
-    {
-        note("AVX2", std::arch::is_x86_feature_detected!("avx2"));
-        note("AVX-VNNI", std::arch::is_x86_feature_detected!("avxvnni"));
-        let vnni = std::arch::is_x86_feature_detected!("avx512vnni");
-        note(
-            "AVX512-VNNI",
-            vnni && std::arch::is_x86_feature_detected!("avx512vl"),
-        );
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        note("NEON", std::arch::is_aarch64_feature_detected!("neon"));
-        note("dotprod", std::arch::is_aarch64_feature_detected!("dotprod"));
-        note("i8mm", std::arch::is_aarch64_feature_detected!("i8mm"));
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    note("", false);
-    found
-}
-
 /// An instruction set that there are kernels for. A value is the proof that this processor has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Kind);
+
+static BEST: OnceLock<Isa> = OnceLock::new();
 
 /// All that exist, on whatever processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,10 +109,15 @@ impl Isa {
     /// What every processor has.
     pub const PORTABLE: Isa = Isa(Kind::Portable);
 
-    /// The fastest of this processor.
+    /// What this program uses: the fastest of this processor, or the one that [`Isa::limit`] chose.
     pub fn best() -> Isa {
-        static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Isa::all().pop().unwrap_or(Isa::PORTABLE))
+    }
+
+    /// Makes this [`Isa::best`]. To be said before anything is run; the error is what is in use already.
+    pub fn limit(isa: Isa) -> Result<(), Isa> {
+        let best = *BEST.get_or_init(|| isa);
+        if best == isa { Ok(()) } else { Err(best) }
     }
 
     /// All of this processor, the weakest first.
@@ -181,6 +152,19 @@ impl Isa {
             Kind::Neon => "NEON",
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDot => "NEON-dotprod",
+        }
+    }
+
+    /// Does the work with code compiled for this instruction set, but with vectors no wider than those of AVX2: for
+    /// loops that are not those of an integer kernel, where wider ones were not seen to pay off.
+    pub fn widest<W: Work>(self, work: W) -> W::Output {
+        match self.0 {
+            // SAFETY: the token is the proof; all of them have AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::AvxVnni | Kind::Avx512Vnni | Kind::Avx512VnniVbmi => unsafe {
+                with_avx2(work)
+            },
+            _ => work.run(),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! | file | duty |
 //! |---|---|
+//! | [`check`] | why a kernel cannot be made |
 //! | [`isa`] | which instructions there are, and plain code compiled for them |
 //! | [`layout`] | where the values of a tensor of bytes lie |
 //! | [`finish`] | from a sum to a byte: the end of every integer kernel |
@@ -20,31 +21,33 @@
 //! (weights packed, tables built) and then run for a range of output rows, so that threads can share the
 //! work; it allocates nothing while it runs. Whatever the processor, the bits are those of [`mod@reference`].
 //!
-//! One more instruction set is a variant of [`isa::Isa`] with its detection and name, a `Tiles` (sums of tiles, and how
-//! to store them) and a `Strips` (a row of depthwise convolution); the tests run over all that the processor has.
+//! One more instruction set is a variant of [`isa::Isa`] with its detection and name, an arm in `Isa::run` and, where it
+//! has vectors of its own for that, in `Isa::binary`; a `Tiles` (sums of tiles, and how to store them) and a `Strips` (a
+//! row of depthwise convolution). The tests run over all that the processor has.
 
 pub mod binary;
+pub mod check;
 pub mod conv;
-// Used by the kernels of instruction sets only.
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
-mod depthwise;
 pub mod finish;
 pub mod float;
-// Used by the kernels of instruction sets only.
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
-mod gemm;
 pub mod isa;
 pub mod layout;
-#[cfg(target_arch = "aarch64")]
-mod neon;
 mod padded;
 mod portable;
 pub mod reference;
 mod sources;
 pub mod spatial;
+
 // Used by the kernels of instruction sets only.
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+mod depthwise;
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+mod gemm;
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 mod store;
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -2,11 +2,16 @@
 //! bytes per row instead of a few bytes per pixel.
 
 use super::conv::ConvShape;
+use super::gemm::POINTERS;
 use super::layout::Layout;
 use std::ops::Range;
 
 /// Bytes of a copy, unless one output row needs more: half of a small first-level cache.
 const COPY: usize = 16 * 1024;
+
+/// A copy larger than this does not pay off: it leaves the second-level cache. Seven rows of a picture 4096 pixels wide
+/// are 86 kB.
+const COPY_MAX: usize = 256 * 1024;
 
 /// Inputs of more channels fill their vectors without this.
 const CHANNELS: usize = 8;
@@ -36,16 +41,21 @@ impl PaddedRows {
     /// `None` where this does not pay off or is not possible.
     pub fn new(shape: &ConvShape, zero: u8, reach: usize) -> Option<PaddedRows> {
         let [height, width] = shape.kernel;
-        if shape.groups != 1 || shape.input.channels > CHANNELS || width < 2 || height == 0 {
+        if shape.groups != 1 || !(1..=CHANNELS).contains(&shape.input.channels) || width < 2 || height == 0 {
             return None;
         }
         if shape.dilation[1] != 1 || shape.output.values() == 0 {
             return None;
         }
         let columns = (shape.output.width - 1) * shape.stride[1] + width;
-        let row = columns * shape.input.channels;
-        let first = ((height - 1) * shape.dilation[0] + 1) * row;
+        let row = columns.checked_mul(shape.input.channels)?;
+        let first = ((height - 1) * shape.dilation[0] + 1).checked_mul(row)?;
+        if first > COPY_MAX {
+            return None;
+        }
         let rows = 1 + COPY.saturating_sub(first) / (shape.stride[0] * row).max(1);
+        let pointers = POINTERS / height.saturating_mul(shape.output.width);
+        let rows = rows.min(pointers.max(1));
         Some(PaddedRows {
             input: shape.input,
             zero,

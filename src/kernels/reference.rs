@@ -5,7 +5,7 @@
 
 use super::binary::{Binary, BinaryOp, Operand};
 use super::conv::ConvSpec;
-use super::float::{Dequantize, Order, Quantize};
+use super::float::{Dequantize, Order, Quantize, Softmax};
 use super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE, Tap};
 
 /// The exact sum for one output value: bias + Σ (x - input zero) × (w - weight zero).
@@ -189,6 +189,27 @@ pub fn dequantize(spec: &Dequantize, input: &[u8], output: &mut [f32]) {
             for c in 0..layout.channels {
                 let step = i32::from(layout.pixel(input, y, x)[c]) - i32::from(spec.zero);
                 output[float_at(spec.order, layout, y, x, c)] = step as f32 * spec.scale;
+            }
+        }
+    }
+}
+
+pub fn softmax(spec: &Softmax, input: &[u8], output: &mut [f32]) {
+    let layout = &spec.input;
+    for y in 0..layout.height {
+        for x in 0..layout.width {
+            let pixel = layout.pixel(input, y, x);
+            let mut top = 0;
+            for &byte in pixel {
+                top = top.max(byte);
+            }
+            let mut sum = 0.0;
+            for &byte in pixel {
+                sum += spec.exp[usize::from(top - byte)];
+            }
+            for (c, &byte) in pixel.iter().enumerate() {
+                let share = spec.exp[usize::from(top - byte)] / sum;
+                output[float_at(Order::Pixels, layout, y, x, c)] = share;
             }
         }
     }

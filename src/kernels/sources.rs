@@ -9,8 +9,11 @@ use std::ops::Range;
 /// Largest input in bytes. Offsets of 32 bits then keep a sign for what lies outside.
 const LARGEST: usize = 1 << 30;
 
-/// Outside. The sum with any offset, or with itself, stays negative.
-const OUTSIDE: i32 = i32::MIN / 2;
+/// Most entries of the tables: a window of 7 × 7 over 4096 × 4096 pixels has 57,000.
+const ENTRIES_MAX: usize = 1 << 20;
+
+/// Outside of the input.
+const OUTSIDE: i32 = -1;
 
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -29,13 +32,17 @@ pub struct Sources {
     padding: Vec<u8>,
     /// A kernel may read this many bytes from where a pixel begins, even where that is more than its channels.
     reach: usize,
+    /// Length of the copy of the input's end; 0 where no pixel can reach beyond it.
+    tail: usize,
 }
 
 impl Sources {
-    /// `None` where the input is too large.
+    /// `None` where the input or the tables would be too large.
     pub fn new(shape: &ConvShape, zero: u8, reach: usize) -> Option<Sources> {
         let input = &shape.input;
-        if input.span() >= LARGEST {
+        let rows = shape.output.height.saturating_mul(shape.kernel[0]);
+        let columns = shape.output.width.saturating_mul(shape.kernel[1]);
+        if input.span() >= LARGEST || rows.saturating_add(columns) > ENTRIES_MAX {
             return None;
         }
         let offset = |axis: usize, at: usize, k: usize, length: usize, step: usize| {
@@ -68,6 +75,7 @@ impl Sources {
             across: shape.stride[1] * input.pixel,
             padding: vec![zero; reach],
             reach,
+            tail: if reach > input.channels { 2 * reach } else { 0 },
         })
     }
 
@@ -78,7 +86,7 @@ impl Sources {
 
     /// Length of the copy that [`Self::point`] makes.
     pub fn tail(&self) -> usize {
-        2 * self.reach
+        self.tail
     }
 
     /// Fills `pointers`: those of all `pixels` (counted row by row) for the first window position, then, `step`
@@ -92,14 +100,19 @@ impl Sources {
         pointers: &mut [*const u8],
         step: usize,
     ) {
-        // From here on, `reach` bytes are more than there are.
-        let safe = input.len().saturating_sub(self.reach);
+        // From behind here, `reach` bytes may be more than there are.
+        let safe = match self.tail {
+            0 => input.len(),
+            _ => input.len().saturating_sub(self.reach),
+        };
         let copied = &input[safe..];
+        // The copy is of at most `reach` bytes; from each of them as many can be read.
+        assert!(tail.len() >= self.tail, "the copy of the input's end has no room");
         tail[..copied.len()].copy_from_slice(copied);
         let bases = Bases {
             input: input.as_ptr(),
             safe,
-            short: input.len() < self.reach,
+            short: self.tail > 0 && input.len() < self.reach,
             tail: tail.as_ptr(),
             padding: self.padding.as_ptr(),
         };
@@ -161,6 +174,12 @@ impl Bases {
             at = at.wrapping_add(across);
         }
     }
+}
+
+/// Bytes that [`pointers`] needs for `taps` × `step` of them, wherever the memory begins.
+pub fn room(taps: usize, step: usize) -> usize {
+    let count = taps.saturating_mul(step).saturating_add(1);
+    count.saturating_mul(size_of::<*const u8>())
 }
 
 /// Takes space for some pointers from the front of `scratch`; also returns what is left.

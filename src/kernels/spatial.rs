@@ -1,5 +1,6 @@
 //! What moves or gathers pixels: pooling, resizing, padding, cropping, copies with a table.
 
+use super::check::{self, Misfit, ensure};
 use super::finish::Finish;
 use super::isa::Isa;
 use super::layout::Layout;
@@ -15,14 +16,15 @@ pub struct MaxPool {
     pub table: Option<Arc<[u8]>>,
 }
 
-/// Sum of (value − zero) over a window × (factor / count), then `finish`. What lies outside adds nothing.
+/// Sum of (value − zero) over a window × (factor / count), then `finish`. What lies outside adds nothing. A window has
+/// fewer than 2²³ pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AveragePool {
     pub window: Window,
     pub zero: u8,
     /// A step of the input in steps of the output.
     pub factor: f32,
-    /// By output row and by output column; the count is their product. (Whether padding counts is decided here.)
+    /// By output row and by output column, none of them 0; the count is their product. (Whether padding counts is decided here.)
     pub counts: [Vec<u32>; 2],
     pub finish: Finish,
 }
@@ -39,16 +41,26 @@ pub struct Window {
 }
 
 impl Window {
+    /// That its indices can be counted, and that input and output have the same channels.
+    fn check(&self) -> Result<(), Misfit> {
+        same_channels(&self.input, &self.output)?;
+        for (axis, length) in [self.output.height, self.output.width].into_iter().enumerate() {
+            let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
+            check::axis(length, kernel, stride, self.dilation[axis], self.pad[axis])?;
+        }
+        Ok(())
+    }
+
     /// Of the windows that belong to output index `at`, those inside the input, along axis 0 (y) or 1 (x).
     #[inline(always)]
     pub fn inside(&self, axis: usize, at: usize) -> Range<usize> {
         let length = [self.input.height, self.input.width][axis] as isize;
         let start = (at * self.stride[axis]) as isize - self.pad[axis];
-        let step = self.dilation[axis] as isize;
-        let first = (-start).max(0).div_ceil_by(step);
-        let last = (length - start).max(0).div_ceil_by(step);
-        let kernel = self.kernel[axis];
-        (first as usize).min(kernel)..(last as usize).min(kernel)
+        let positions = |distance: isize| {
+            let count = (distance.max(0) as usize).div_ceil(self.dilation[axis]);
+            count.min(self.kernel[axis])
+        };
+        positions(-start)..positions(length - start)
     }
 
     /// The input index that window index `k` of output index `at` sees; `k` is one of [`Self::inside`].
@@ -58,22 +70,11 @@ impl Window {
     }
 }
 
-trait DivCeil {
-    fn div_ceil_by(self, by: isize) -> isize;
-}
-
-impl DivCeil for isize {
-    /// Of a number that is not negative.
-    fn div_ceil_by(self, by: isize) -> isize {
-        (self + by - 1) / by
-    }
-}
-
 /// In [`Gather`]: this output row or column shows no input.
 pub const NOWHERE: u32 = u32::MAX;
 
 /// Output pixel (y, x) is input pixel (`rows[y]`, `columns[x]`) or `fill`, then `table`. Nearest resize, padding of all
-/// kinds, cropping, and plain copies.
+/// kinds, cropping, and plain copies. Input and output have the same channels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gather {
     pub input: Layout,
@@ -97,16 +98,10 @@ impl Gather {
             table,
         }
     }
-
-    pub fn is_copy(&self) -> bool {
-        let straight = |map: &[u32], length: usize| {
-            map.len() == length && map.iter().enumerate().all(|(i, &m)| m as usize == i)
-        };
-        straight(&self.rows, self.input.height) && straight(&self.columns, self.input.width)
-    }
 }
 
-/// Weights of a [`Tap`] sum to this.
+/// Weights of a [`Tap`] sum to this. Values less a zero point have 9 bits, the weights of both axes 22: the sum of their
+/// products keeps to 31.
 pub const TAP_ONE: i32 = 2048;
 
 /// Between two input rows or columns: `first` × (TAP_ONE − weight) + `second` × weight.
@@ -114,6 +109,7 @@ pub const TAP_ONE: i32 = 2048;
 pub struct Tap {
     pub first: u32,
     pub second: u32,
+    /// 0 to [`TAP_ONE`].
     pub weight: i32,
 }
 
@@ -131,7 +127,26 @@ pub struct Bilinear {
     pub finish: Finish,
 }
 
+fn same_channels(input: &Layout, output: &Layout) -> Result<(), Misfit> {
+    input.check()?;
+    output.check()?;
+    ensure(
+        input.channels == output.channels,
+        "a copy between tensors of different numbers of channels",
+    )
+}
+
 impl MaxPool {
+    /// That it can run.
+    pub fn check(&self) -> Result<(), Misfit> {
+        self.window.check()?;
+        check::table(self.table.as_deref())
+    }
+
+    /// `input` is the whole tensor, `output` begins with the first row of `rows`.
+    ///
+    /// # Panics
+    /// Where a slice is shorter, or [`Self::check`] finds something.
     pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
         isa.run(MaxPoolRows {
             spec: self,
@@ -142,7 +157,41 @@ impl MaxPool {
     }
 }
 
+/// Pixels of a window of [`AveragePool`]: their sum, of 8 bits each, keeps to 31 bits.
+const WINDOW_MAX: usize = 1 << 23;
+
 impl AveragePool {
+    /// That it can run, and that no sum overflows.
+    pub fn check(&self) -> Result<(), Misfit> {
+        let Window {
+            input,
+            output,
+            kernel,
+            ..
+        } = &self.window;
+        self.window.check()?;
+        let [height, width] = [kernel[0].min(input.height), kernel[1].min(input.width)];
+        ensure(
+            height.saturating_mul(width) < WINDOW_MAX,
+            "a mean over too many pixels",
+        )?;
+        let [down, across] = &self.counts;
+        ensure(
+            down.len() == output.height && across.len() == output.width,
+            "a mean with another number of counts than of windows",
+        )?;
+        let most = |counts: &[u32]| counts.iter().copied().max().unwrap_or(0);
+        ensure(
+            !down.contains(&0) && !across.contains(&0) && most(down).checked_mul(most(across)).is_some(),
+            "a mean over no pixels, or over too many",
+        )?;
+        self.finish.check()
+    }
+
+    /// `input` is the whole tensor, `output` begins with the first row of `rows`.
+    ///
+    /// # Panics
+    /// Where a slice is shorter, or [`Self::check`] finds something.
     pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
         isa.run(AveragePoolRows {
             spec: self,
@@ -154,6 +203,26 @@ impl AveragePool {
 }
 
 impl Gather {
+    /// That every pixel is there.
+    pub fn check(&self) -> Result<(), Misfit> {
+        same_channels(&self.input, &self.output)?;
+        ensure(
+            self.rows.len() == self.output.height && self.columns.len() == self.output.width,
+            "a copy of another number of pixels than there are",
+        )?;
+        let inside =
+            |map: &[u32], length: usize| map.iter().all(|&at| at == NOWHERE || (at as usize) < length);
+        ensure(
+            inside(&self.rows, self.input.height) && inside(&self.columns, self.input.width),
+            "a copy of pixels outside of the input",
+        )?;
+        check::table(self.table.as_deref())
+    }
+
+    /// `input` is the whole tensor, `output` begins with the first row of `rows`.
+    ///
+    /// # Panics
+    /// Where a slice is shorter, or [`Self::check`] finds something.
     pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
         isa.run(GatherRows {
             spec: self,
@@ -165,6 +234,28 @@ impl Gather {
 }
 
 impl Bilinear {
+    /// That every pixel is there, and that no sum overflows.
+    pub fn check(&self) -> Result<(), Misfit> {
+        same_channels(&self.input, &self.output)?;
+        ensure(
+            self.rows.len() == self.output.height && self.columns.len() == self.output.width,
+            "a resize of another number of pixels than there are",
+        )?;
+        let inside = |taps: &[Tap], length: usize| {
+            taps.iter()
+                .all(|t| (t.first.max(t.second) as usize) < length && (0..=TAP_ONE).contains(&t.weight))
+        };
+        ensure(
+            inside(&self.rows, self.input.height) && inside(&self.columns, self.input.width),
+            "a resize of pixels outside of the input",
+        )?;
+        self.finish.check()
+    }
+
+    /// `input` is the whole tensor, `output` begins with the first row of `rows`.
+    ///
+    /// # Panics
+    /// Where a slice is shorter, or [`Self::check`] finds something.
     pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[u8], output: &mut [u8]) {
         isa.run(BilinearRows {
             spec: self,

@@ -14,6 +14,7 @@ pub struct Place {
 
 pub enum Output<'a> {
     Bytes(&'a mut [u8]),
+    /// Dense, whatever the layout of the bytes would be.
     Floats(&'a mut [f32]),
 }
 

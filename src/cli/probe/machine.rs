@@ -2,7 +2,7 @@
 
 use super::tree::Tree;
 use super::{Finding, Section};
-use crate::kernels::isa;
+use crate::kernels::isa::Isa;
 
 /// elek with two models and the frames in flight needs about a third of this.
 const MEMORY_KB_MIN: u64 = 512 * 1024;
@@ -23,13 +23,8 @@ pub fn look(tree: &Tree) -> Section {
     for (count, core) in &cores {
         finding.fact("cores", format!("{count} × {core}"));
     }
-    let found = isa::found();
-    let sets = if found.is_empty() {
-        "base only".to_owned()
-    } else {
-        found.join(", ")
-    };
-    finding.fact("instruction sets", sets);
+    let sets: Vec<_> = Isa::all().into_iter().map(Isa::name).collect();
+    finding.fact("instruction sets", sets.join(", "));
     memory(tree, &mut finding, &mut section);
     section.findings.push(finding);
     section

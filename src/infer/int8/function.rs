@@ -327,7 +327,7 @@ mod tests {
                 assert!(to.scale < 2e-3, "{f:?} {to:?}");
                 continue;
             };
-            finish.check();
+            assert_eq!(finish.check(), Ok(()));
             for k in -40_000..40_000 {
                 let x = k as f32 * 0.001;
                 let (got, wanted) = (finish.byte(x / step), to.byte(f.at(x)));

@@ -1,7 +1,8 @@
 //! Depthwise convolution with NEON: 16 channels at a time, products of two window positions added in 16 bits. See
 //! `mlal.rs` for when that fits.
 
-use super::super::depthwise::{Row, Strips};
+use super::super::depthwise::{IN_ORDER, Row, Strips};
+use super::super::finish::Table;
 use super::super::store::Output;
 use super::store::Ends;
 use std::arch::aarch64::*;
@@ -20,7 +21,7 @@ static CAREFUL_STRIPS: Strips = Strips {
 const BOTH: Strips = Strips {
     block: 16,
     fold: 16,
-    slot: |channel| channel,
+    order: &IN_ORDER,
     pack,
     signed: true,
     careful: None,
@@ -35,22 +36,21 @@ fn pack(taps: usize, weight: &dyn Fn(usize, usize) -> i8, weights: &mut Vec<i8>)
 }
 
 /// Adds products, or pairs of them, of 16 channels.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 fn add(sums: &mut [int32x4_t; 4], low: int16x8_t, high: int16x8_t) {
-    // SAFETY: NEON is part of every 64-bit ARM.
-    unsafe {
-        sums[0] = vaddw_s16(sums[0], vget_low_s16(low));
-        sums[1] = vaddw_high_s16(sums[1], low);
-        sums[2] = vaddw_s16(sums[2], vget_low_s16(high));
-        sums[3] = vaddw_high_s16(sums[3], high);
-    }
+    sums[0] = vaddw_s16(sums[0], vget_low_s16(low));
+    sums[1] = vaddw_high_s16(sums[1], low);
+    sums[2] = vaddw_s16(sums[2], vget_low_s16(high));
+    sums[3] = vaddw_high_s16(sums[3], high);
 }
 
 /// The sums of up to 16 channels of a pixel.
 ///
 /// # Safety
 /// `row` is as its fields say, `weights` those of the block that begins with `channel`.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 unsafe fn sums<const CAREFUL: bool>(
     row: &Row,
     pixel: usize,
@@ -97,19 +97,19 @@ unsafe fn sums<const CAREFUL: bool>(
 
 /// # Safety
 /// `row` is as its fields say.
+#[target_feature(enable = "neon")]
 unsafe fn row<const CAREFUL: bool>(row: &mut Row) {
-    let table = row.finish.table.as_deref();
-    let wide = table.is_some_and(|t| t.len() != 256);
+    let table = row.finish.table();
     let ends = Ends::new(row.finish, row.added());
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {
             let channels = (row.channels - channel).min(16);
-            let weights = row.weights.wrapping_add(channel / 16 * row.weights_block);
+            let weights = row.weights(channel / 16).as_ptr();
             // SAFETY: the caller's promise.
             let sums = unsafe { sums::<CAREFUL>(row, pixel, channel, weights) };
             let place = row.place(pixel);
-            match row.output {
-                Output::Bytes(output) if !wide => {
+            match (&mut *row.output, table) {
+                (Output::Bytes(output), Table::None | Table::Bytes(_)) => {
                     let out = &mut output[place.output + channel..][..channels];
                     let residual = row
                         .residual

@@ -25,7 +25,7 @@ macro_rules! dot {
 /// See [`Sums`].
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn sums<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
-    // SAFETY: whoever calls has made sure that all of the tile can be read and written.
+    // SAFETY: the tile is as its fields say, so all that is read and written here is there.
     unsafe {
         let flip = vdupq_n_u8(0x80);
         let mut sums = [[vdupq_n_s32(0); 4]; 12];

@@ -12,35 +12,32 @@ use std::arch::aarch64::*;
 type Halves = (int32x4_t, int32x4_t);
 
 /// Sixteen products with the values of four input channels.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 fn one(sums: Halves, weights: int8x16_t, values: int8x16_t) -> Halves {
-    // SAFETY: NEON is part of every 64-bit ARM.
-    unsafe {
-        let low = vmull_s8(vget_low_s8(weights), vget_low_s8(values));
-        let high = vmull_high_s8(weights, values);
-        (vpadalq_s16(sums.0, low), vpadalq_s16(sums.1, high))
-    }
+    let low = vmull_s8(vget_low_s8(weights), vget_low_s8(values));
+    let high = vmull_high_s8(weights, values);
+    (vpadalq_s16(sums.0, low), vpadalq_s16(sums.1, high))
 }
 
 /// Sixteen products with each of two times four values.
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "neon")]
 fn two<const CAREFUL: bool>(sums: Halves, weights: [int8x16_t; 2], values: [int8x16_t; 2]) -> Halves {
     if CAREFUL {
         return one(one(sums, weights[0], values[0]), weights[1], values[1]);
     }
-    // SAFETY: NEON is part of every 64-bit ARM.
-    unsafe {
-        let low = vmull_s8(vget_low_s8(weights[0]), vget_low_s8(values[0]));
-        let low = vmlal_s8(low, vget_low_s8(weights[1]), vget_low_s8(values[1]));
-        let high = vmlal_high_s8(vmull_high_s8(weights[0], values[0]), weights[1], values[1]);
-        (vpadalq_s16(sums.0, low), vpadalq_s16(sums.1, high))
-    }
+    let low = vmull_s8(vget_low_s8(weights[0]), vget_low_s8(values[0]));
+    let low = vmlal_s8(low, vget_low_s8(weights[1]), vget_low_s8(values[1]));
+    let high = vmlal_high_s8(vmull_high_s8(weights[0], values[0]), weights[1], values[1]);
+    (vpadalq_s16(sums.0, low), vpadalq_s16(sums.1, high))
 }
 
 /// # Safety
 /// See [`Sums`].
+#[target_feature(enable = "neon")]
 unsafe fn sums<const ROWS: usize, const VECTORS: usize, const CAREFUL: bool>(tile: &Tile) {
-    // SAFETY: whoever calls has made sure that all of the tile can be read and written; NEON is always there.
+    // SAFETY: the tile is as its fields say, so all that is read and written here is there.
     unsafe {
         let flip = vdupq_n_u8(0x80);
         let mut sums = [[(vdupq_n_s32(0), vdupq_n_s32(0)); 4]; 12];
@@ -154,8 +151,8 @@ macro_rules! all {
     };
 }
 
-/// 32 registers: two of sums for each row and vector, eight of weights, and more of products than one would think, for the
-/// compiler lets rows overlap. With four rows of two vectors it keeps sums in memory.
+/// 32 registers: two of sums for each row and vector, eight of weights, and more of products than one would think, for
+/// the compiler lets rows overlap. With four rows of two vectors it keeps sums in memory.
 pub static SUMS: &[&[Sums]] = all!(false);
 pub static CAREFUL_SUMS: &[&[Sums]] = all!(true);
 pub const ROWS: &[usize] = &[6, 3];

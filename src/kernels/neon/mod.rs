@@ -24,16 +24,14 @@ pub static DOT: Tiles = Tiles {
 };
 
 pub static NEON: Tiles = Tiles {
-    lanes: 4,
-    rows: mlal::ROWS,
     sums: mlal::SUMS,
-    slot,
-    signed: true,
     careful: Some(&NEON_CAREFUL),
-    store: store::store,
+    ..CAREFUL
 };
 
-static NEON_CAREFUL: Tiles = Tiles {
+static NEON_CAREFUL: Tiles = CAREFUL;
+
+const CAREFUL: Tiles = Tiles {
     lanes: 4,
     rows: mlal::ROWS,
     sums: mlal::CAREFUL_SUMS,

@@ -1,6 +1,6 @@
 //! From sums to bytes with NEON: [`Finish`] and [`Residual`] to the bit, 16 at a time.
 
-use super::super::finish::{Finish, Middle, Residual};
+use super::super::finish::{Finish, Middle, Residual, Table};
 use super::super::store::{self, Output, Store};
 use std::arch::aarch64::*;
 
@@ -28,10 +28,10 @@ struct Between {
 }
 
 impl Ends {
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "neon")]
     pub fn new(finish: &Finish, residual: Option<&Residual>) -> Ends {
-        // SAFETY: NEON is part of every 64-bit ARM.
-        let spread = |v: f32| unsafe { vdupq_n_f32(v) };
+        let spread = |v: f32| vdupq_n_f32(v);
         let between = |m: Middle| Between {
             low: spread((m.low - m.zero) as f32),
             high: spread((m.high - m.zero) as f32),
@@ -40,8 +40,7 @@ impl Ends {
         Ends {
             low: spread((finish.low - finish.zero) as f32),
             high: spread((finish.high - finish.zero) as f32),
-            // SAFETY: as above.
-            zero: unsafe { vdupq_n_s16(finish.zero as i16) },
+            zero: vdupq_n_s16(finish.zero as i16),
             add: residual.map(|r| Add {
                 zero: spread(r.zero.into()),
                 ratio: spread(r.ratio),
@@ -51,59 +50,54 @@ impl Ends {
     }
 
     /// Residual added, ends cut, rounded: steps from the zero point. `residual` holds the bytes that are added.
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "neon")]
     fn round(&self, sum: int32x4_t, scale: float32x4_t, residual: uint16x4_t) -> int16x4_t {
-        // SAFETY: NEON is part of every 64-bit ARM.
-        unsafe {
-            let mut value = vmulq_f32(vcvtq_f32_s32(sum), scale);
-            if let Some(add) = &self.add {
-                if let Some(m) = &add.middle {
-                    // These take the number where one of two is not one.
-                    let cut = vminnmq_f32(vmaxnmq_f32(value, m.low), m.high);
-                    value = vmulq_f32(vcvtq_f32_s32(vcvtnq_s32_f32(cut)), m.ratio);
-                }
-                let bytes = vcvtq_f32_u32(vmovl_u16(residual));
-                value = vaddq_f32(value, vmulq_f32(vsubq_f32(bytes, add.zero), add.ratio));
+        let mut value = vmulq_f32(vcvtq_f32_s32(sum), scale);
+        if let Some(add) = &self.add {
+            if let Some(m) = &add.middle {
+                // These take the number where one of two is not one.
+                let cut = vminnmq_f32(vmaxnmq_f32(value, m.low), m.high);
+                value = vmulq_f32(vcvtq_f32_s32(vcvtnq_s32_f32(cut)), m.ratio);
             }
-            vmovn_s32(vcvtnq_s32_f32(vminnmq_f32(
-                vmaxnmq_f32(value, self.low),
-                self.high,
-            )))
+            let bytes = vcvtq_f32_u32(vmovl_u16(residual));
+            value = vaddq_f32(value, vmulq_f32(vsubq_f32(bytes, add.zero), add.ratio));
         }
+        let cut = vminnmq_f32(vmaxnmq_f32(value, self.low), self.high);
+        vmovn_s32(vcvtnq_s32_f32(cut))
     }
 
     /// 16 sums to bytes, before any table. `residual` is not looked at where there is none.
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "neon")]
     pub fn bytes(&self, sums: [int32x4_t; 4], scale: [float32x4_t; 4], residual: uint8x16_t) -> uint8x16_t {
-        // SAFETY: NEON is part of every 64-bit ARM.
-        unsafe {
-            let (low, high) = (vmovl_u8(vget_low_u8(residual)), vmovl_high_u8(residual));
-            let first = vcombine_s16(
-                self.round(sums[0], scale[0], vget_low_u16(low)),
-                self.round(sums[1], scale[1], vget_high_u16(low)),
-            );
-            let second = vcombine_s16(
-                self.round(sums[2], scale[2], vget_low_u16(high)),
-                self.round(sums[3], scale[3], vget_high_u16(high)),
-            );
-            vcombine_u8(
-                vqmovun_s16(vqaddq_s16(first, self.zero)),
-                vqmovun_s16(vqaddq_s16(second, self.zero)),
-            )
-        }
+        let (low, high) = (vmovl_u8(vget_low_u8(residual)), vmovl_high_u8(residual));
+        let first = vcombine_s16(
+            self.round(sums[0], scale[0], vget_low_u16(low)),
+            self.round(sums[1], scale[1], vget_high_u16(low)),
+        );
+        let second = vcombine_s16(
+            self.round(sums[2], scale[2], vget_low_u16(high)),
+            self.round(sums[3], scale[3], vget_high_u16(high)),
+        );
+        vcombine_u8(
+            vqmovun_s16(vqaddq_s16(first, self.zero)),
+            vqmovun_s16(vqaddq_s16(second, self.zero)),
+        )
     }
 
-    /// Finishes up to 16 sums and stores them, by way of `table` where there is one.
+    /// Finishes up to 16 sums and stores them, by way of `table` where there is one of 256 bytes.
     ///
     /// # Safety
     /// 16 sums and scales can be read.
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "neon")]
     pub unsafe fn put(
         &self,
         sums: *const i32,
         scale: *const f32,
         residual: Option<&[u8]>,
-        table: Option<&[u8]>,
+        table: Table,
         out: &mut [u8],
     ) {
         let mut done = [0u8; 16];
@@ -120,27 +114,23 @@ impl Ends {
             let sums = [0, 4, 8, 12].map(|i| vld1q_s32(sums.add(i)));
             let scale = [0, 4, 8, 12].map(|i| vld1q_f32(scale.add(i)));
             let bytes = self.bytes(sums, scale, added);
-            if table.is_none() && out.len() == 16 {
+            if matches!(table, Table::None) && out.len() == 16 {
                 return vst1q_u8(out.as_mut_ptr(), bytes);
             }
             vst1q_u8(done.as_mut_ptr(), bytes);
         }
+        let bytes = out.iter_mut().zip(&done);
         match table {
-            None => out.copy_from_slice(&done[..out.len()]),
-            Some(table) => {
-                for (out, &byte) in out.iter_mut().zip(&done) {
-                    *out = table[usize::from(byte)];
-                }
-            }
+            Table::Bytes(table) => bytes.for_each(|(out, &byte)| *out = table[usize::from(byte)]),
+            Table::None | Table::Wide => bytes.for_each(|(out, &byte)| *out = byte),
         }
     }
 }
 
-/// # Safety
-/// None beyond what [`Store`] says: NEON is part of every 64-bit ARM.
-pub unsafe fn store(tile: Store) {
-    let table = tile.finish.table.as_deref();
-    if table.is_some_and(|t| t.len() != 256) {
+#[target_feature(enable = "neon")]
+pub fn store(tile: Store) {
+    let table = tile.finish.table();
+    if matches!(table, Table::Wide) {
         return store::store(tile);
     }
     let ends = Ends::new(tile.finish, tile.added());

@@ -2,17 +2,18 @@
 
 use super::super::conv::{ConvShape, ConvSpec};
 use super::super::finish::{Finish, Residual};
-use super::super::isa::{Work, widest};
+use super::super::isa::{Isa, Work};
 use std::ops::Range;
 
-/// Output channels of one block: their sums stay in registers or near.
+/// Output channels of one block: their sums stay in registers or near. Eight registers of 128 bits, four of 256.
 const BLOCK: usize = 32;
 
-/// Sums over this many bytes of input keep below 2³¹ whatever the values; see [`ConvSpec`] for the rest.
+/// Those of one block for one pixel.
 type Sums = [i32; BLOCK];
 
 #[derive(Clone, Debug)]
 pub struct Conv {
+    isa: Isa,
     shape: ConvShape,
     /// By block, then ky, kx, input channel (dense) and the block's output channels, filled up with 0.
     weights: Vec<i8>,
@@ -29,23 +30,24 @@ pub struct Conv {
 }
 
 impl Conv {
-    pub fn new(spec: &ConvSpec) -> Conv {
+    pub fn new(isa: Isa, spec: &ConvSpec) -> Conv {
         let shape = spec.shape;
         let blocks = blocks(&shape);
         let depth = shape.depth();
-        let mut weights = Vec::with_capacity(blocks.len() * depth * BLOCK);
+        let mut weights = Vec::new();
         let (mut bias, mut weight_zero, mut scale) = (Vec::new(), Vec::new(), Vec::new());
         for block in &blocks {
             for k in 0..depth {
                 weights.extend(filled(block, |c| spec.weights[c * depth + k], 0));
             }
-            bias.extend(filled(block, |c| folded_bias(spec, c), 0));
+            bias.extend(filled(block, |c| spec.folded_bias(c, 0), 0));
             scale.extend(filled(block, |c| spec.scale[c], 0.0));
             if spec.weight_zero.iter().any(|z| *z != 0) {
                 weight_zero.extend(filled(block, |c| spec.weight_zero[c], 0));
             }
         }
         Conv {
+            isa,
             shape,
             weights,
             bias,
@@ -59,7 +61,7 @@ impl Conv {
     }
 
     pub fn run(&self, rows: Range<usize>, input: &[u8], residual: Option<&[u8]>, output: &mut [u8]) {
-        widest(Run {
+        self.isa.run(Run {
             conv: self,
             rows,
             input,
@@ -72,7 +74,7 @@ impl Conv {
     }
 
     pub fn run_f32(&self, rows: Range<usize>, input: &[u8], output: &mut [f32]) {
-        widest(Run {
+        self.isa.run(Run {
             conv: self,
             rows,
             input,
@@ -102,15 +104,6 @@ fn filled<T: Copy>(block: &Range<usize>, of: impl Fn(usize) -> T, rest: T) -> [T
             rest
         }
     })
-}
-
-/// bias + Σ (x - zx)(w - zw) = [bias - zx Σ (w - zw)] + Σ x w - zw Σ x, where x is zx outside of the input.
-fn folded_bias(spec: &ConvSpec, channel: usize) -> i32 {
-    let depth = spec.shape.depth();
-    let zero = spec.weight_zero.get(channel).copied().unwrap_or(0);
-    let weights = &spec.weights[channel * depth..][..depth];
-    let sum: i32 = weights.iter().map(|w| i32::from(*w) - zero).sum();
-    spec.bias[channel].wrapping_sub(i32::from(spec.input_zero).wrapping_mul(sum))
 }
 
 /// What becomes of the sums of one pixel's block.
@@ -219,7 +212,8 @@ impl<S: Store> Run<'_, S> {
                     .map(|(y, x)| &shape.input.pixel(self.input, y, x)[group * inputs..][..inputs]);
                 for (c, weights) in weights.chunks_exact(BLOCK).enumerate() {
                     let value = i32::from(pixel.map_or(conv.input_zero, |p| p[c]));
-                    seen += value;
+                    // Of use only where weights have zero points. There, the limit of the sums bounds it.
+                    seen = seen.wrapping_add(value);
                     for (sum, &weight) in sums.iter_mut().zip(weights) {
                         *sum = sum.wrapping_add(value * i32::from(weight));
                     }
@@ -246,7 +240,8 @@ impl<S: Store> Run<'_, S> {
                 values[..pixel.len()].copy_from_slice(pixel);
             }
             for i in 0..BLOCK {
-                seen[i] += i32::from(values[i]);
+                // As above.
+                seen[i] = seen[i].wrapping_add(i32::from(values[i]));
                 sums[i] = sums[i].wrapping_add(i32::from(values[i]) * i32::from(weights[i]));
             }
         }

@@ -1,11 +1,11 @@
 //! Convolution.
 
 use super::super::conv::{ConvShape, ConvSpec, PackedConv};
-use super::super::finish::{Middle, Residual, WIDE};
+use super::super::finish::{Finish, Middle, Residual, WIDE};
 use super::super::isa::Isa;
 use super::super::layout::Layout;
 use super::super::reference;
-use super::{CHANNELS, Dice, GUARD, in_parts, out_length, parts, wanted};
+use super::{Bytes, CHANNELS, Dice, GUARD, bits, in_parts, out_length, parts, wanted};
 
 struct Case {
     inputs: usize,
@@ -54,7 +54,7 @@ fn spec(case: &Case, dice: &mut Dice) -> ConvSpec {
         zero: dice.byte(),
         ratio: 0.1 + dice.unit(),
         middle: (dice.below(2) == 0).then(|| Middle {
-            zero: dice.byte().into(),
+            zero: dice.below(601) as i32 - 300,
             low: dice.below(2) as i32 * 10,
             high: 255 - dice.below(2) as i32 * 10,
             ratio: 0.1 + dice.unit(),
@@ -86,31 +86,57 @@ fn spec(case: &Case, dice: &mut Dice) -> ConvSpec {
 }
 
 fn compare_conv(spec: &ConvSpec, dice: &mut Dice) {
+    compare_bytes(spec, dice);
+    compare_floats(spec, dice);
+}
+
+fn packed(isa: Isa, spec: &ConvSpec) -> PackedConv {
+    let conv = PackedConv::new(isa, spec).unwrap();
+    let portable = isa == Isa::PORTABLE || spec.weight_zero.iter().any(|z| *z != 0);
+    assert_eq!(conv.is_portable(), portable, "{} {spec:?}", isa.name());
+    conv
+}
+
+/// On no boundary.
+fn scratch(conv: &PackedConv) -> Bytes {
+    Bytes {
+        bytes: vec![GUARD; conv.scratch() + 1],
+        start: 1,
+    }
+}
+
+fn compare_bytes(spec: &ConvSpec, dice: &mut Dice) {
     let input = dice.bytes(spec.shape.input.span());
     let residual = spec.residual.map(|r| dice.bytes(r.layout.span()));
     let layout = spec.shape.output;
     let right = wanted(&layout, |out| {
         reference::conv(spec, &input, residual.as_deref(), out)
     });
-    let mut right_f32 = vec![0.0; layout.values()];
-    reference::conv_f32(spec, &input, &mut right_f32);
     let parts = parts(layout.height, dice);
     for isa in Isa::all() {
-        let conv = PackedConv::new(isa, spec);
-        let portable = isa == Isa::PORTABLE || spec.weight_zero.iter().any(|z| *z != 0);
-        assert_eq!(conv.is_portable(), portable, "{} {spec:?}", isa.name());
-        // On no boundary.
-        let mut scratch = vec![GUARD; conv.scratch() + 1];
-        let scratch = &mut scratch[1..];
+        let conv = packed(isa, spec);
+        let mut scratch = scratch(&conv);
         let got = in_parts(&layout, &parts, |rows, out| {
-            conv.run(rows, &input, residual.as_deref(), out, scratch);
+            conv.run(rows, &input, residual.as_deref(), out, &mut scratch);
         });
         assert!(got == right, "{} {spec:?}", isa.name());
+    }
+}
+
+fn compare_floats(spec: &ConvSpec, dice: &mut Dice) {
+    let input = dice.bytes(spec.shape.input.span());
+    let layout = spec.shape.output;
+    let mut right = vec![0.0; layout.values()];
+    reference::conv_f32(spec, &input, &mut right);
+    let parts = parts(layout.height, dice);
+    for isa in Isa::all() {
+        let conv = packed(isa, spec);
+        let mut scratch = scratch(&conv);
         let mut got = vec![0.0; layout.values()];
         let (first, second) = got.split_at_mut(parts[0].len() * layout.width * layout.channels);
-        conv.run_f32(parts[0].clone(), &input, first, scratch);
-        conv.run_f32(parts[1].clone(), &input, second, scratch);
-        assert!(got == right_f32, "f32 {} {spec:?}", isa.name());
+        conv.run_f32(parts[0].clone(), &input, first, &mut scratch);
+        conv.run_f32(parts[1].clone(), &input, second, &mut scratch);
+        assert!(bits(&got) == bits(&right), "f32 {} {spec:?}", isa.name());
     }
 }
 
@@ -171,7 +197,7 @@ fn every_kernel_stride_dilation_and_padding() {
             (8, 16, 8),
             (64, 64, 2),
         ] {
-            for size in [[5, 7], [9, 13], [2, 1]] {
+            for size in [[5, 7], [9, 13], [2, 1], [0, 3], [3, 0]] {
                 let case = Case {
                     inputs,
                     outputs,
@@ -196,7 +222,7 @@ fn depthwise_convolutions() {
             let case = Case {
                 inputs: channels,
                 outputs: channels,
-                groups: channels,
+                groups: channels.max(1),
                 size: [1 + dice.below(9), 1 + dice.below(12)],
                 kernel,
                 stride,
@@ -265,7 +291,7 @@ fn the_largest_values_do_not_saturate() {
                     reference::conv(&one, &input, residual.as_deref(), out);
                 });
                 for isa in Isa::all() {
-                    let conv = PackedConv::new(isa, &one);
+                    let conv = PackedConv::new(isa, &one).unwrap();
                     let mut scratch = vec![0; conv.scratch()];
                     let residual = one.residual.map(|r| vec![7; r.layout.span()]);
                     let got = in_parts(&layout, std::slice::from_ref(&(0..layout.height)), |rows, out| {
@@ -302,5 +328,177 @@ fn pictures_of_several_groups() {
             pad: [side as isize / 2; 2],
         };
         compare_conv(&spec(&case, &mut dice), &mut dice);
+    }
+}
+
+/// Outputs without rows, columns or channels; windows that see nothing but padding.
+#[test]
+fn nothing_to_see_and_nothing_to_do() {
+    let mut dice = Dice(11);
+    for (inputs, outputs, groups) in [(3, 20, 1), (24, 24, 24), (32, 8, 2)] {
+        for [height, width] in [[0, 2], [2, 0], [2, 2]] {
+            let case = Case {
+                inputs,
+                outputs,
+                groups,
+                size: [4, 3],
+                kernel: [3, 3],
+                stride: [1, 1],
+                dilation: [1, 1],
+                pad: [1, 30],
+            };
+            let mut one = spec(&case, &mut dice);
+            let cut = |layout: Layout| Layout {
+                height,
+                width,
+                ..layout
+            };
+            one.shape.output = cut(one.shape.output);
+            one.residual = one.residual.map(|r| Residual {
+                layout: cut(r.layout),
+                ..r
+            });
+            compare_conv(&one, &mut dice);
+        }
+    }
+}
+
+/// Scales that make results infinite or no numbers: the reference says which byte that is. (As f32 they are not
+/// compared: processors differ in the bits of what is not a number.)
+#[test]
+fn scales_that_are_no_numbers() {
+    let mut dice = Dice(12);
+    let scales = [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        1e30,
+        -1e30,
+        0.0,
+        f32::MIN_POSITIVE,
+    ];
+    for (inputs, outputs, groups) in [(5, 70, 1), (70, 70, 70)] {
+        for _ in 0..60 {
+            let case = Case {
+                inputs,
+                outputs,
+                groups,
+                size: [3, 4],
+                kernel: [3, 3],
+                stride: [1, 1],
+                dilation: [1, 1],
+                pad: [1, 1],
+            };
+            let mut one = spec(&case, &mut dice);
+            for scale in &mut one.scale {
+                *scale = scales[dice.below(scales.len())];
+            }
+            // Zero times infinity is no number either.
+            one.weights[..outputs].fill(0);
+            compare_bytes(&one, &mut dice);
+        }
+    }
+}
+
+fn plain(shape: ConvShape) -> ConvSpec {
+    let outputs = shape.output.channels;
+    ConvSpec {
+        weights: vec![1; outputs * shape.depth()],
+        weight_zero: Vec::new(),
+        bias: vec![0; outputs],
+        input_zero: 7,
+        scale: vec![0.5; outputs],
+        residual: None,
+        finish: Finish::plain(3),
+        shape,
+    }
+}
+
+/// Tables and scratch of these would be large although their files are small; plain loops need neither.
+#[test]
+fn windows_that_would_need_gigabytes() {
+    let shape = |[h, w]: [usize; 2], [oh, ow]: [usize; 2], kernel, stride, dilation, pad| ConvShape {
+        input: Layout::dense(h, w, 3),
+        output: Layout::dense(oh, ow, 1),
+        kernel,
+        stride,
+        dilation,
+        pad,
+        groups: 1,
+    };
+    let far = 1 << 15;
+    let reach = far as isize;
+    let picture = [300, 300];
+    let rows = shape(picture, [2, 3], [2, 2], [far, far], [far, 1], [reach, reach]);
+    let tables = shape(picture, [33_069, 300], [far, 1], [1, 1], [1, 1], [reach, 0]);
+    let pointers = shape([1200, 1200], [201, 201], [1000, 1000], [1, 1], [1, 1], [0, 0]);
+    let mut apart = shape([2, 5], [2, 5], [1, 1], [1, 1], [1, 1], [0, 0]);
+    apart.input.row = 1 << 30;
+    let channelwise = |shape: ConvShape| ConvShape {
+        output: Layout::dense(shape.output.height, shape.output.width, 3),
+        groups: 3,
+        ..shape
+    };
+    for isa in Isa::all() {
+        for (name, shape) in [
+            ("rows", rows),
+            ("tables", tables),
+            ("pointers", pointers),
+            ("apart", apart),
+            ("tables, depthwise", channelwise(tables)),
+            ("pointers, depthwise", channelwise(pointers)),
+            ("apart, depthwise", channelwise(apart)),
+        ] {
+            let conv = PackedConv::new(isa, &plain(shape)).unwrap();
+            let most = 8 << 20;
+            assert!(conv.scratch() <= most, "{name} {}", isa.name());
+            // Its rows are many, but far apart, and each pixel is looked at by itself.
+            if name != "rows" {
+                assert!(conv.is_portable(), "{name} {}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_would_not_fit_is_refused() {
+    let good = plain(ConvShape {
+        input: Layout::dense(4, 4, 6),
+        output: Layout::dense(4, 4, 4),
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad: [0, 0],
+        groups: 2,
+    });
+    let residual = Residual {
+        layout: good.shape.output,
+        zero: 0,
+        ratio: 1.0,
+        middle: None,
+    };
+    assert_eq!(good.check(), Ok(()));
+    let wrongs: [fn(&mut ConvSpec, Residual); 12] = [
+        |spec, _| spec.shape.groups = 0,
+        |spec, _| spec.shape.groups = 4,
+        |spec, _| spec.shape.input.row = usize::MAX - 5,
+        |spec, _| spec.shape.output.pixel = 3,
+        |spec, _| spec.shape.kernel = [usize::MAX, 2],
+        |spec, _| spec.shape.stride = [usize::MAX, 1],
+        |spec, _| spec.shape.pad = [isize::MIN, 0],
+        |spec, _| spec.weights.truncate(11),
+        |spec, _| spec.weight_zero = vec![0],
+        |spec, _| spec.bias.push(0),
+        |spec, _| spec.scale.clear(),
+        |spec, mut residual| {
+            residual.layout.height = 3;
+            spec.residual = Some(residual);
+        },
+    ];
+    for (i, wrong) in wrongs.into_iter().enumerate() {
+        let mut spec = good.clone();
+        wrong(&mut spec, residual);
+        assert!(spec.check().is_err(), "{i}");
+        assert!(PackedConv::new(Isa::best(), &spec).is_err(), "{i}");
     }
 }

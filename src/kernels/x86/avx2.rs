@@ -22,7 +22,7 @@ fn nothing() -> Pair {
 }
 
 /// # Safety
-/// 32 bytes can be read.
+/// 32 bytes can be read; they begin on a boundary of 16.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn widened(weights: *const __m128i) -> Pair {

@@ -1,8 +1,9 @@
 //! Sums and products of two tensors with the vectors of AVX-512.
 
 use super::super::binary::BinaryOp;
+use super::super::finish;
 use super::super::portable::BinaryRows;
-use super::finish::{Ends, Slow, Table, bytes, lanes};
+use super::finish::{Ends, Slow, Table, byte_mask, lane_mask};
 use std::arch::x86_64::*;
 
 /// One operand of a run: bytes side by side, or one for all. The zero point is taken off.
@@ -83,21 +84,16 @@ impl Op {
 
 macro_rules! binary {
     ($name:ident, $features:literal, $table:expr) => {
-        /// All but wide tables.
-        ///
-        /// # Safety
-        /// The processor has these.
+        /// Wide tables are looked up in plain loops.
         #[target_feature(enable = $features)]
-        pub unsafe fn $name(work: BinaryRows) {
+        pub fn $name(work: BinaryRows) {
             let (runs, length) = work.runs();
             let spec = work.spec;
             let layout = &spec.output;
-            let table = match spec.finish.table.as_deref() {
-                None => None,
-                Some(table) => match table.try_into() {
-                    Ok(table) => Some($table(table)),
-                    Err(_) => return super::super::isa::Work::run(work),
-                },
+            let table = match spec.finish.table() {
+                finish::Table::None => None,
+                finish::Table::Bytes(table) => Some($table(table)),
+                finish::Table::Wide => return super::super::isa::Work::run(work),
             };
             let ends = Ends::new(&spec.finish, None);
             let op = match spec.op {
@@ -137,7 +133,7 @@ macro_rules! binary {
                                 done = table.look_up(done);
                             }
                             let out = out.as_mut_ptr().add(at).cast();
-                            _mm512_mask_storeu_epi8(out, bytes($left), done);
+                            _mm512_mask_storeu_epi8(out, byte_mask($left), done);
                             at += 64;
                         }};
                     }
@@ -169,7 +165,7 @@ macro_rules! binary {
                         unsafe {
                             macro_rules! values {
                                 ($j:literal) => {{
-                                    let mask = lanes(left, $j);
+                                    let mask = lane_mask(left, $j);
                                     let a = a.values(at + 16 * $j, mask);
                                     op.of(a, b.values(at + 16 * $j, mask))
                                 }};

@@ -1,7 +1,8 @@
 //! Depthwise convolution by AVX2: 16 channels, two window positions at a time, whose bytes are interleaved and
 //! widened so that one instruction multiplies and adds the two of a channel.
 
-use super::super::depthwise::{Row, Strips};
+use super::super::depthwise::{IN_ORDER, Row, Strips};
+use super::super::finish::Table;
 use super::super::store::Output;
 use super::finish256::Ends;
 use std::arch::x86_64::*;
@@ -9,7 +10,7 @@ use std::arch::x86_64::*;
 pub static STRIPS: Strips = Strips {
     block: 16,
     fold: 16,
-    slot: |channel| channel,
+    order: &IN_ORDER,
     pack,
     signed: false,
     careful: None,
@@ -60,7 +61,8 @@ unsafe fn sums(row: &Row, pixel: usize, channel: usize, weights: *const i8) -> [
             _mm256_loadu_si256(bias.add(8).cast()),
         ];
         let mut weights = weights.cast::<__m256i>();
-        let mut pointers = row.pointers.as_ptr().add(pixel);
+        // A window of nothing has no pointers.
+        let mut pointers = row.pointers.as_ptr().wrapping_add(pixel);
         let mut left = row.taps;
         while left > 0 {
             let first = load((*pointers).add(channel), channels);
@@ -88,19 +90,18 @@ unsafe fn sums(row: &Row, pixel: usize, channel: usize, weights: *const i8) -> [
 /// The processor has AVX2, and `row` is as its fields say.
 #[target_feature(enable = "avx2")]
 unsafe fn row(row: &mut Row) {
-    let table = row.finish.table.as_deref();
-    let wide = table.is_some_and(|t| t.len() != 256);
+    let table = row.finish.table();
     let ends = Ends::new(row.finish, row.added());
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {
             let channels = (row.channels - channel).min(16);
             // SAFETY: the caller's promise; biases and scales are there for whole blocks.
             unsafe {
-                let weights = row.weights.add(channel / 16 * row.weights_block);
+                let weights = row.weights(channel / 16).as_ptr();
                 let sums = sums(row, pixel, channel, weights);
                 let place = row.place(pixel);
-                match row.output {
-                    Output::Bytes(output) if !wide => {
+                match (&mut *row.output, table) {
+                    (Output::Bytes(output), Table::None | Table::Bytes(_)) => {
                         let out = &mut output[place.output + channel..][..channels];
                         let added = match row.residual {
                             None => _mm_setzero_si128(),
@@ -114,8 +115,10 @@ unsafe fn row(row: &mut Row) {
                         ends.put(ends.bytes(sums, scale, added), table, out);
                     }
                     _ => {
-                        let sums: [i32; 16] = std::mem::transmute(sums);
-                        row.store(&sums, pixel, channel, 0);
+                        let mut all = [0i32; 16];
+                        _mm256_storeu_si256(all.as_mut_ptr().cast(), sums[0]);
+                        _mm256_storeu_si256(all.as_mut_ptr().add(8).cast(), sums[1]);
+                        row.store(&all, pixel, channel, 0);
                     }
                 }
             }

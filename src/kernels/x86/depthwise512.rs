@@ -1,9 +1,10 @@
 //! Depthwise convolution by AVX512-VNNI: 64 channels, four window positions at a time, whose bytes are
 //! interleaved so that one instruction multiplies and adds the four of a channel.
 
-use super::super::depthwise::{Row, Strips};
+use super::super::depthwise::{Order, Row, Strips};
+use super::super::finish;
 use super::super::store::Output;
-use super::finish::{Ends, Slow, Table, bytes};
+use super::finish::{Ends, Slow, Table, byte_mask};
 use std::arch::x86_64::*;
 
 pub static STRIPS: Strips = BOTH;
@@ -16,7 +17,7 @@ pub static STRIPS_VBMI: Strips = Strips {
 const BOTH: Strips = Strips {
     block: 64,
     fold: 32,
-    slot,
+    order: &ORDER,
     pack,
     signed: false,
     careful: None,
@@ -24,19 +25,25 @@ const BOTH: Strips = Strips {
 };
 
 /// Interleaving goes by quarters of a register: quarter q of register j gets channels 16 q + 4 j and the next three.
-fn slot(channel: usize) -> usize {
-    let (quarter, register, lane) = (channel / 16, channel % 16 / 4, channel % 4);
-    register * 16 + quarter * 4 + lane
-}
+static ORDER: Order = {
+    let mut order = [0; 64];
+    let mut channel = 0;
+    while channel < 64 {
+        let (quarter, register, lane) = (channel / 16, channel % 16 / 4, channel % 4);
+        order[channel] = (register * 16 + quarter * 4 + lane) as u8;
+        channel += 1;
+    }
+    order
+};
 
 /// By four positions and register, then by lane the weights of the four positions.
 fn pack(taps: usize, weight: &dyn Fn(usize, usize) -> i8, weights: &mut Vec<i8>) {
     for first in (0..taps).step_by(4) {
         let at = weights.len();
         weights.resize(at + 256, 0);
-        for channel in 0..64 {
+        for (channel, &slot) in ORDER.iter().enumerate() {
             for tap in first..taps.min(first + 4) {
-                weights[at + slot(channel) * 4 + (tap - first)] = weight(tap, channel);
+                weights[at + usize::from(slot) * 4 + (tap - first)] = weight(tap, channel);
             }
         }
     }
@@ -135,20 +142,15 @@ macro_rules! row {
         /// As above; there are `TAPS` window positions, or any number if that is 0.
         #[target_feature(enable = $features)]
         unsafe fn $row<const TAPS: usize>(row: &mut Row) {
-            let table = row.finish.table.as_deref();
-            let wide = table.is_some_and(|t| t.len() != 256);
-            let table = match table {
-                Some(table) if !wide => table.try_into().ok(),
-                _ => None,
-            };
-            let table = match table {
-                None => None,
-                Some(table) => Some($table(table)),
+            let (table, wide) = match row.finish.table() {
+                finish::Table::None => (None, false),
+                finish::Table::Bytes(table) => (Some($table(table)), false),
+                finish::Table::Wide => (None, true),
             };
             let ends = Ends::new(row.finish, row.added());
             for channel in (0..row.channels).step_by(64) {
                 let channels = (row.channels - channel).min(64);
-                let mask = bytes(channels);
+                let mask = byte_mask(channels);
                 let mut pixel = 0;
                 while pixel < row.pixels {
                     // Two pixels of few channels share the registers; an odd last one is there twice.
@@ -159,7 +161,7 @@ macro_rules! row {
                     };
                     // SAFETY: `row` is as its fields say; places are looked at before they are written.
                     unsafe {
-                        let weights = row.weights.add(channel / 64 * row.weights_block);
+                        let weights = row.weights(channel / 64).as_ptr();
                         let sums = sums::<TAPS>(row, pixel, channel, weights, mask, next);
                         let places = [row.place(pixel), row.place(next.unwrap_or(pixel))];
                         match row.output {
@@ -199,10 +201,13 @@ macro_rules! row {
                                 }
                             }
                             _ => {
-                                let sums: [i32; 64] = std::mem::transmute(sums);
-                                row.store(&sums, pixel, channel, 0);
+                                let mut all = [0i32; 64];
+                                for (to, sums) in all.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+                                    _mm512_storeu_si512(to.as_mut_ptr().cast(), sums);
+                                }
+                                row.store(&all, pixel, channel, 0);
                                 if let Some(next) = next {
-                                    row.store(&sums, next, channel, 32);
+                                    row.store(&all, next, channel, 32);
                                 }
                             }
                         }

@@ -32,14 +32,14 @@ struct Between {
 
 /// The lanes of vector `j` of 64 channels, of which the first `channels` are there.
 #[inline(always)]
-pub fn lanes(channels: usize, j: usize) -> __mmask16 {
+pub fn lane_mask(channels: usize, j: usize) -> __mmask16 {
     let rest = channels.saturating_sub(16 * j).min(16);
     ((1u32 << rest) - 1) as u16
 }
 
 /// The first `channels` bytes of 64.
 #[inline(always)]
-pub fn bytes(channels: usize) -> __mmask64 {
+pub fn byte_mask(channels: usize) -> __mmask64 {
     if channels >= 64 { !0 } else { (1 << channels) - 1 }
 }
 
@@ -108,7 +108,7 @@ impl Ends {
                             None => _mm_setzero_si128(),
                             Some(_) => {
                                 let from = residual.wrapping_add(16 * $j).cast();
-                                _mm_maskz_loadu_epi8(lanes(channels, $j), from)
+                                _mm_maskz_loadu_epi8(lane_mask(channels, $j), from)
                             }
                         };
                         (scale, bytes)
@@ -164,7 +164,7 @@ impl Ends {
         let mut added = [none; 4];
         if self.add.is_some() {
             // SAFETY: the caller's promise.
-            let all = unsafe { _mm512_maskz_loadu_epi8(bytes(channels), residual.cast()) };
+            let all = unsafe { _mm512_maskz_loadu_epi8(byte_mask(channels), residual.cast()) };
             let (low, high) = (_mm512_unpacklo_epi8(all, none), _mm512_unpackhi_epi8(all, none));
             added = [
                 _mm512_unpacklo_epi16(low, none),

@@ -1,6 +1,6 @@
 //! From sums to bytes with the vectors of AVX2: see [`super::finish`], of which this is the half.
 
-use super::super::finish::{Finish, Middle, Residual};
+use super::super::finish::{Finish, Middle, Residual, Table};
 use super::super::store::{Output, Store, store};
 use std::arch::x86_64::*;
 
@@ -84,40 +84,31 @@ impl Ends {
         _mm_max_epu8(bytes, self.low)
     }
 
-    /// Stores up to 16 bytes, by way of `table` where there is one.
+    /// Stores up to 16 bytes, by way of `table` where there is one of 256 bytes.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub fn put(&self, bytes: __m128i, table: Option<&[u8]>, out: &mut [u8]) {
+    pub fn put(&self, bytes: __m128i, table: Table, out: &mut [u8]) {
         let mut done = [0u8; 16];
         // SAFETY: as many bytes are stored as there are.
         unsafe {
             match (table, out.len()) {
-                (None, 16) => return _mm_storeu_si128(out.as_mut_ptr().cast(), bytes),
-                (None, 8) => return _mm_storel_epi64(out.as_mut_ptr().cast(), bytes),
+                (Table::None, 16) => return _mm_storeu_si128(out.as_mut_ptr().cast(), bytes),
+                (Table::None, 8) => return _mm_storel_epi64(out.as_mut_ptr().cast(), bytes),
                 _ => _mm_storeu_si128(done.as_mut_ptr().cast(), bytes),
             }
         }
+        let bytes = out.iter_mut().zip(&done);
         match table {
-            None => {
-                for (out, &byte) in out.iter_mut().zip(&done) {
-                    *out = byte;
-                }
-            }
-            Some(table) => {
-                for (out, &byte) in out.iter_mut().zip(&done) {
-                    *out = table[usize::from(byte)];
-                }
-            }
+            Table::Bytes(table) => bytes.for_each(|(out, &byte)| *out = table[usize::from(byte)]),
+            Table::None | Table::Wide => bytes.for_each(|(out, &byte)| *out = byte),
         }
     }
 }
 
-/// # Safety
-/// The processor has AVX2; the scale has a multiple of eight entries.
 #[target_feature(enable = "avx2")]
-pub unsafe fn with_avx2(tile: Store) {
-    let table = tile.finish.table.as_deref();
-    if table.is_some_and(|t| t.len() != 256) {
+pub fn with_avx2(tile: Store) {
+    let table = tile.finish.table();
+    if matches!(table, Table::Wide) {
         return store(tile);
     }
     let ends = Ends::new(tile.finish, tile.added());
@@ -125,14 +116,12 @@ pub unsafe fn with_avx2(tile: Store) {
         return store(tile);
     };
     let width = tile.width;
-    assert!(tile.scale.len() >= width && width.is_multiple_of(8));
+    assert!(tile.channels <= width && tile.scale.len() >= width && width.is_multiple_of(8));
     for (place, sums) in tile.places.iter().zip(tile.sums.chunks_exact(width)) {
         let out = &mut output[place.output..][..tile.channels];
-        // (A closure would not be compiled into this function, which has more instructions than its callers.)
-        let residual = match tile.residual {
-            None => None,
-            Some((_, bytes)) => Some(&bytes[place.residual..][..tile.channels]),
-        };
+        let residual = tile
+            .residual
+            .map(|(_, bytes)| &bytes[place.residual..][..tile.channels]);
         for (i, out) in out.chunks_mut(16).enumerate() {
             let second = 16 * i + 8 < width;
             // SAFETY: the loads are of eight sums and eight scales inside of `width`, and of as many bytes as are there;

@@ -1,48 +1,45 @@
 //! The end of a tile, with the vectors of AVX-512.
 
+use super::super::finish;
 use super::super::store::{Output, Store, store};
-use super::finish::{Ends, Slow, Table, bytes};
+use super::finish::{Ends, Slow, Table, byte_mask};
 use std::arch::x86_64::*;
 
 /// A function that stores tiles; `$table` makes something with a `look_up` of a table of 256 bytes.
 macro_rules! with_avx512 {
     ($name:ident, $rows:ident, $features:literal, $table:expr) => {
-        /// # Safety
-        /// The processor has these.
         #[target_feature(enable = $features)]
-        pub unsafe fn $name(tile: Store) {
-            let wide = tile.finish.table.as_ref().is_some_and(|t| t.len() != 256);
-            // SAFETY: the same features; the widths are those of the tiles of AVX-512.
-            unsafe {
-                match (&tile.output, tile.width) {
-                    (Output::Bytes(_), 16) if !wide => $rows::<1>(tile),
-                    (Output::Bytes(_), 32) if !wide => $rows::<2>(tile),
-                    (Output::Bytes(_), 48) if !wide => $rows::<3>(tile),
-                    (Output::Bytes(_), 64) if !wide => $rows::<4>(tile),
-                    _ => store(tile),
-                }
+        pub fn $name(tile: Store) {
+            match (&tile.output, tile.finish.table(), tile.width) {
+                (Output::Floats(_), _, _) | (_, finish::Table::Wide, _) => store(tile),
+                (_, _, 16) => $rows::<1>(tile),
+                (_, _, 32) => $rows::<2>(tile),
+                (_, _, 48) => $rows::<3>(tile),
+                (_, _, 64) => $rows::<4>(tile),
+                _ => store(tile),
             }
         }
 
-        /// # Safety
-        /// The processor has these, and the tile is 16 × `VECTORS` wide.
+        /// For bytes, without a wide table.
         #[target_feature(enable = $features)]
-        unsafe fn $rows<const VECTORS: usize>(tile: Store) {
-            let table = tile.finish.table.as_deref();
-            let table = table.and_then(|t| t.try_into().ok()).map(|t| $table(t));
+        fn $rows<const VECTORS: usize>(tile: Store) {
+            let table = match tile.finish.table() {
+                finish::Table::Bytes(table) => Some($table(table)),
+                _ => None,
+            };
             let ends = Ends::new(tile.finish, tile.added());
             let (width, channels) = (16 * VECTORS, tile.channels);
             let Output::Bytes(output) = tile.output else {
                 return;
             };
-            assert!(tile.scale.len() >= width && tile.sums.len() >= width * tile.places.len());
+            assert!(channels <= width && tile.scale.len() >= width);
             for (place, from) in tile.places.iter().zip(tile.sums.chunks_exact(width)) {
                 let out = &mut output[place.output..][..channels];
                 let residual = match tile.residual {
                     None => std::ptr::null(),
                     Some((_, bytes)) => bytes[place.residual..][..channels].as_ptr(),
                 };
-                // SAFETY: the lengths were looked at in the lines above.
+                // SAFETY: there are `width` scales and sums, and as many bytes as `channels`.
                 unsafe {
                     let mut sums = [_mm512_setzero_si512(); 4];
                     for (j, sum) in sums.iter_mut().enumerate().take(VECTORS) {
@@ -52,7 +49,7 @@ macro_rules! with_avx512 {
                     if let Some(table) = &table {
                         done = table.look_up(done);
                     }
-                    _mm512_mask_storeu_epi8(out.as_mut_ptr().cast(), bytes(channels), done);
+                    _mm512_mask_storeu_epi8(out.as_mut_ptr().cast(), byte_mask(channels), done);
                 }
             }
         }

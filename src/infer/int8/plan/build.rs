@@ -7,6 +7,7 @@ use super::arena::Arena;
 use super::floats::{FloatConv, FloatResize};
 use super::{Input, Kernel, Output, Permute, Plan, Region, Step, Values, kind_name, quant_of};
 use crate::kernels::binary::{Binary, BinaryOp, Operand};
+use crate::kernels::check::Misfit;
 use crate::kernels::conv::{ConvShape, ConvSpec, PackedConv};
 use crate::kernels::finish::{Finish, Residual};
 use crate::kernels::float::{Dequantize, Order as FloatOrder, Quantize, Softmax};
@@ -80,9 +81,15 @@ pub fn plan(region: &Region, isa: Isa) -> Result<Plan> {
         Kernel::Conv { kernel, .. } | Kernel::ConvF32 { kernel, .. } => kernel.scratch(),
         _ => 0,
     });
+    let scratch = scratch.max().unwrap_or(0);
+    ensure!(
+        scratch <= ARENA_MAX,
+        "a convolution needs {} MB beside its tensors",
+        scratch >> 20
+    );
     Ok(Plan {
         isa,
-        scratch: scratch.max().unwrap_or(0),
+        scratch,
         bytes: builder.arena.bytes,
         floats: builder.arena.float_count,
         macs: program.macs(),
@@ -97,6 +104,29 @@ pub fn plan(region: &Region, isa: Isa) -> Result<Plan> {
 }
 
 const NONE: Range<usize> = 0..0;
+
+impl Kernel {
+    /// Nothing that can be wrong with it is left for when it runs. (Convolutions are checked when they are packed.)
+    fn check(&self) -> Result<(), Misfit> {
+        match self {
+            Kernel::Quantize { kernel, .. } | Kernel::Requantize(kernel) => kernel.check(),
+            Kernel::Binary(kernel) => kernel.check(),
+            Kernel::MaxPool(kernel) => kernel.check(),
+            Kernel::AveragePool(kernel) => kernel.check(),
+            Kernel::Gather(kernel) => kernel.check(),
+            Kernel::Bilinear(kernel) => kernel.check(),
+            Kernel::Dequantize(kernel) => kernel.input.check(),
+            Kernel::Softmax(kernel) => kernel.input.check(),
+            Kernel::Values(values) => values.input.check(),
+            Kernel::Conv { .. }
+            | Kernel::ConvF32 { .. }
+            | Kernel::Permute(_)
+            | Kernel::External { .. }
+            | Kernel::FloatConv(_)
+            | Kernel::FloatResize(_) => Ok(()),
+        }
+    }
+}
 
 impl Builder<'_> {
     fn layout(&self, id: Id) -> Result<Layout> {
@@ -132,6 +162,7 @@ impl Builder<'_> {
             inputs.iter().all(apart),
             "a tensor is read where another is written"
         );
+        kernel.check()?;
         self.steps.push(Step {
             kernel,
             output,
@@ -368,7 +399,7 @@ impl Builder<'_> {
     fn conv(&mut self, conv: &Conv, output: Id) -> Result<()> {
         for part in &conv.parts {
             let spec = self.conv_spec(conv, part, output)?;
-            let kernel = PackedConv::new(self.isa, &spec);
+            let kernel = PackedConv::new(self.isa, &spec)?;
             let input = self.range(conv.input)?;
             if let Some(function) = &conv.function {
                 ensure!(
@@ -472,7 +503,6 @@ impl Builder<'_> {
             output: self.layout(output)?,
             finish: finish.clone(),
         };
-        kernel.check();
         self.step(Kernel::Binary(kernel), output, &inputs)
     }
 

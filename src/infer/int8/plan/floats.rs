@@ -4,7 +4,7 @@
 
 use super::super::function::Function;
 use crate::kernels::conv::ConvShape;
-use crate::kernels::isa::{Work, widest};
+use crate::kernels::isa::{Isa, Work};
 
 #[derive(Debug)]
 pub struct FloatConv {
@@ -29,8 +29,8 @@ pub struct FloatResize {
 }
 
 impl FloatConv {
-    pub fn run(&self, input: &[f32], output: &mut [f32]) {
-        widest(ConvRun {
+    pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
+        isa.widest(ConvRun {
             conv: self,
             input,
             output,

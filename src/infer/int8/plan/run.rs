@@ -115,7 +115,7 @@ impl State {
         if !step.float_input.is_empty() {
             let (from, to) = apart(floats, &step.float_input, &step.floats);
             match &step.kernel {
-                Kernel::FloatConv(kernel) => kernel.run(from, to),
+                Kernel::FloatConv(kernel) => kernel.run(isa, from, to),
                 Kernel::FloatResize(kernel) => kernel.run(from, to),
                 _ => {}
             }
