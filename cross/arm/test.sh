@@ -47,13 +47,33 @@ export ELEK_SAME
 trap 'rm -rf "$ELEK_SAME"' EXIT
 nice "${CARGO:-cargo}" test --quiet "${options[@]}" --test same_everywhere
 
+# Which kernels a core has to run: without this, one that is not found would not be tested, and nobody would know.
+expect() {
+    case $1 in
+    cortex-a53 | cortex-a72) ELEK_EXPECTED_KERNELS="portable NEON" ;;
+    cortex-a76 | max) ELEK_EXPECTED_KERNELS="portable NEON NEON-dotprod" ;;
+    armv7) ELEK_EXPECTED_KERNELS="portable" ;;
+    *) die "which kernels has a $1?" ;;
+    esac
+    export ELEK_EXPECTED_KERNELS
+}
+
 if [ "$mode" = full ]; then
-    for core in "${cores[@]}"; do on arm64 "$core"; done
+    for core in "${cores[@]}"; do
+        expect "$core"
+        on arm64 "$core"
+    done
+    expect armv7
     on armv7 max
     exit 0
 fi
-# The integer paths and the models on each kind of core, the rest of the library's tests on the smallest.
+# The kernels, the integer paths and the models on each kind of core, the rest of the library's tests on the smallest.
+expect cortex-a53
 on arm64 cortex-a53 --lib --test same_everywhere --test inspector --test model_files --test no_alloc
 for core in "${cores[@]:1}"; do
+    expect "$core"
+    on arm64 "$core" --lib kernels::
     on arm64 "$core" --test same_everywhere --test inspector
 done
+expect armv7
+on armv7 max --lib kernels::
