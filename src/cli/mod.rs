@@ -25,6 +25,7 @@ mod simulate;
 mod status;
 mod summary;
 
+use crate::kernels::isa::Isa;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -42,6 +43,9 @@ struct Cli {
         value_name = "LEVEL"
     )]
     log: String,
+    /// Judge with these instructions instead of the best of this processor; `elek probe` names them.
+    #[arg(long, global = true, env = "ELEK_KERNELS", value_name = "NAME", value_parser = instruction_set)]
+    kernels: Option<Isa>,
     #[command(subcommand)]
     command: Command,
 }
@@ -87,6 +91,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli.log);
+    if let Some(isa) = cli.kernels {
+        let limited = Isa::limit(isa);
+        assert_eq!(limited, Ok(()), "nothing has run before the arguments are read");
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(args),
@@ -113,6 +121,16 @@ pub fn main() -> ExitCode {
         eprintln!("elek: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn instruction_set(name: &str) -> Result<Isa, String> {
+    Isa::named(name).ok_or_else(|| format!("this processor has {}", instruction_sets()))
+}
+
+/// All of this processor that there are kernels for.
+fn instruction_sets() -> String {
+    let names: Vec<_> = Isa::all().into_iter().map(Isa::name).collect();
+    names.join(", ")
 }
 
 fn start_log(level: &str) {

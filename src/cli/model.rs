@@ -6,6 +6,7 @@ use crate::infer::graph::{Facts, Left};
 use crate::infer::inspection::{CLASSES_MAX, MASK_CLASSES_MAX};
 use crate::infer::manifest::{self, Activation, Channels, Filter, ModelInfo, Task};
 use crate::infer::sandbox;
+use crate::kernels::isa::Isa;
 use anyhow::Result;
 use clap::Subcommand;
 use std::ffi::OsString;
@@ -135,6 +136,7 @@ impl Report<'_> {
             "macs": facts.macs,
             "parameters": facts.parameters,
             "integers": facts.integers,
+            "kernels": Isa::best().name(),
             "ops": facts.ops,
             "time_ms": { "runs": times.runs, "median": times.median_ms, "fastest": times.fastest_ms },
             "recipe": self.usable().then(|| self.recipe_line()),
@@ -195,6 +197,7 @@ impl Report<'_> {
             ),
             ("ops", ops.join(", ")),
             ("integers", integers(facts)),
+            ("kernels", Isa::best().name().to_owned()),
             (
                 "time here",
                 format!(

@@ -10,6 +10,7 @@
 use super::graph::{self, Expected, Facts, Opened};
 use super::int8::plan::State;
 use super::manifest::ModelInfo;
+use crate::kernels::isa::Isa;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,8 @@ pub fn probe(bytes: &[u8], expected: &Expected, limits: Limits) -> Result<Facts>
         }
     };
     let mut child = Command::new(&program)
+        // Its environment is empty: what was chosen for this program has to be said.
+        .args(["--kernels", Isa::best().name()])
         .args([
             SUBCOMMAND,
             &limits.memory_bytes.to_string(),

@@ -23,8 +23,8 @@ pub fn look(tree: &Tree) -> Section {
     for (count, core) in &cores {
         finding.fact("cores", format!("{count} × {core}"));
     }
-    let sets: Vec<_> = Isa::all().into_iter().map(Isa::name).collect();
-    finding.fact("instruction sets", sets.join(", "));
+    let (sets, best) = (crate::cli::instruction_sets(), Isa::best().name());
+    finding.fact("instruction sets", format!("{sets}; in use: {best}"));
     memory(tree, &mut finding, &mut section);
     section.findings.push(finding);
     section
