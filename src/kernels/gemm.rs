@@ -13,8 +13,8 @@ use super::sources::{self, Sources};
 use super::store::{Output, Place, Store};
 use std::ops::Range;
 
-/// Bytes of input that a group of pixels reads: half of the second-level cache that four small ARM cores share, an eighth
-/// of what a larger core has for itself.
+/// Bytes of input that a group of pixels reads: half of the second-level cache that four small ARM cores share, an
+/// eighth of what a larger core has for itself.
 const GROUP: usize = 256 * 1024;
 
 /// Pointers of a group: they should not push the weights out of the first-level cache.
@@ -23,7 +23,8 @@ pub const POINTERS: usize = 2048;
 /// Fewer pixels are never a group: whole tiles of 16, 12, 8, 6 and 3 rows.
 const TOGETHER: usize = 48;
 
-/// Scratch beyond this (a window of thousands of positions) is no longer in any cache, and nothing that a network needs.
+/// Scratch beyond this (a window of thousands of positions) is no longer in any cache, and nothing that a network
+/// needs.
 pub const SCRATCH_MAX: usize = 8 << 20;
 
 /// Most rows of any tile.
@@ -60,8 +61,8 @@ pub type Sums = unsafe fn(&Tile);
 
 /// One tile's work.
 pub struct Tile {
-    /// For the first tap, one pointer for each row; `step` further those of the next tap. From `offset` bytes behind each,
-    /// 4 × `quads` bytes can be read.
+    /// For the first tap, one pointer for each row; `step` further those of the next tap. From `offset` bytes behind
+    /// each, 4 × `quads` bytes can be read.
     pub pointers: *const *const u8,
     pub step: usize,
     pub offset: usize,
@@ -73,6 +74,11 @@ pub struct Tile {
     pub bias: *const i32,
     /// By row and vector: lanes sums. On a boundary of 64 bytes.
     pub sums: *mut i32,
+}
+
+/// A [`Tiles::slot`]: the lanes one behind the other.
+pub fn lane_by_lane(lane: usize, k: usize) -> usize {
+    lane * 4 + k
 }
 
 /// Output channels that are computed together.
@@ -87,8 +93,9 @@ struct Block {
     input: usize,
 }
 
+/// Where windows look: one pointer for each of their positions, or for each of their rows.
 #[derive(Clone, Debug)]
-enum Look {
+enum Windows {
     Pixels(Sources),
     Rows(PaddedRows),
 }
@@ -102,7 +109,7 @@ pub struct Line<T>(pub T);
 pub struct Gemm {
     tiles: &'static Tiles,
     shape: ConvShape,
-    look: Look,
+    windows: Windows,
     taps: usize,
     quads: usize,
     blocks: Vec<Block>,
@@ -138,20 +145,20 @@ impl Gemm {
         }
         let inputs = shape.input.channels / shape.groups;
         let run = (shape.kernel[1] * inputs).next_multiple_of(4);
-        let (look, taps, run) = match PaddedRows::new(&shape, spec.input_zero, run) {
-            Some(rows) => (Look::Rows(rows), shape.kernel[0], run),
+        let (windows, taps, run) = match PaddedRows::new(&shape, spec.input_zero, run) {
+            Some(rows) => (Windows::Rows(rows), shape.kernel[0], run),
             None => {
                 let run = inputs.next_multiple_of(4);
                 let reach = shape.input.channels - inputs + run;
                 let sources = Sources::new(&shape, spec.input_zero, reach)?;
                 let taps = sources.taps();
-                (Look::Pixels(sources), taps, run)
+                (Windows::Pixels(sources), taps, run)
             }
         };
         let mut gemm = Gemm {
             tiles,
             shape,
-            look,
+            windows,
             taps,
             quads: run / 4,
             blocks: Vec::new(),
@@ -162,9 +169,9 @@ impl Gemm {
             residual: spec.residual,
             finish: spec.finish.clone(),
         };
-        gemm.together = match &gemm.look {
-            Look::Rows(rows) => rows.rows * shape.output.width,
-            Look::Pixels(_) => {
+        gemm.together = match &gemm.windows {
+            Windows::Rows(rows) => rows.rows * shape.output.width,
+            Windows::Pixels(_) => {
                 let fit = (GROUP / (taps * run).max(1)).min(POINTERS / taps.max(1));
                 fit.max(TOGETHER)
             }
@@ -246,17 +253,17 @@ impl Gemm {
 
     /// Space between the pointers of a tap and those of the next.
     fn step(&self) -> usize {
-        let most = match &self.look {
-            Look::Pixels(_) => self.together + self.together / 2,
-            Look::Rows(_) => self.together,
+        let most = match &self.windows {
+            Windows::Pixels(_) => self.together + self.together / 2,
+            Windows::Rows(_) => self.together,
         };
         most.min(self.shape.output.height * self.shape.output.width)
     }
 
     fn copy(&self) -> usize {
-        match &self.look {
-            Look::Pixels(sources) => sources.tail(),
-            Look::Rows(rows) => rows.bytes(),
+        match &self.windows {
+            Windows::Pixels(sources) => sources.tail(),
+            Windows::Rows(rows) => rows.bytes(),
         }
     }
 
@@ -291,15 +298,15 @@ impl Gemm {
         let mut at = rows.start * width;
         while at < end {
             let rest = end - at;
-            let next = match &self.look {
-                Look::Pixels(_) => at + rest.div_ceil(((rest + self.together / 2) / self.together).max(1)),
-                Look::Rows(_) => at + self.together.min(rest),
+            let next = match &self.windows {
+                Windows::Pixels(_) => at + rest.div_ceil(((rest + self.together / 2) / self.together).max(1)),
+                Windows::Rows(_) => at + self.together.min(rest),
             };
-            match &self.look {
-                Look::Pixels(sources) => {
+            match &self.windows {
+                Windows::Pixels(sources) => {
                     sources.point(at..next, input, copy, pass.pointers, self.step());
                 }
-                Look::Rows(padded) => {
+                Windows::Rows(padded) => {
                     padded.point(at / width..next / width, input, copy, pass.pointers, self.step());
                 }
             }
@@ -343,8 +350,8 @@ impl Pass<'_> {
                     bias: flat(&gemm.bias)[block.constants..].as_ptr(),
                     sums: sums.0.as_mut_ptr(),
                 };
-                // SAFETY: the tiles came from an `Isa`, the proof that the processor can run them. `Sources` or `PaddedRows`
-                // filled the pointers of these pixels for every tap, each good for the group's offset and
+                // SAFETY: the tiles came from an `Isa`, the proof that the processor can run them. `Sources` or
+                // `PaddedRows` filled the pointers of these pixels for every tap, each good for the group's offset and
                 // 4 × quads bytes more; `pack` filled weights and bias; `SUMS` is no less than any tile has.
                 unsafe { kernels[rows - 1](&tile) };
                 let mut places = [Place::default(); ROWS];

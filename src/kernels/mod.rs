@@ -21,9 +21,9 @@
 //! (weights packed, tables built) and then run for a range of output rows, so that threads can share the
 //! work; it allocates nothing while it runs. Whatever the processor, the bits are those of [`mod@reference`].
 //!
-//! One more instruction set is a variant of [`isa::Isa`] with its detection and name, an arm in `Isa::run` and, where it
-//! has vectors of its own for that, in `Isa::binary`; a `Tiles` (sums of tiles, and how to store them) and a `Strips` (a
-//! row of depthwise convolution). The tests run over all that the processor has.
+//! One more instruction set is a variant of [`isa::Isa`] with its detection and name, an arm in `Isa::run` and, where
+//! it has vectors of its own for that, in `Isa::binary`; a `Tiles` (sums of tiles, and how to store them) and a
+//! `Strips` (a row of depthwise convolution). The tests run over all that the processor has.
 
 pub mod binary;
 pub mod check;

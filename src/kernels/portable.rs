@@ -1,9 +1,12 @@
 //! Plain loops that a compiler can vectorize: what runs where no kernel of an instruction set exists.
 
+mod binary;
+mod blocks;
 mod conv;
 mod float;
-mod rest;
+mod spatial;
 
+pub use binary::BinaryRows;
 pub use conv::Conv;
 pub use float::{DequantizeAll, QuantizeRows};
-pub use rest::{AveragePoolRows, BilinearRows, BinaryRows, GatherRows, MaxPoolRows};
+pub use spatial::{AveragePoolRows, BilinearRows, GatherRows, MaxPoolRows};

@@ -24,7 +24,8 @@ pub struct AveragePool {
     pub zero: u8,
     /// A step of the input in steps of the output.
     pub factor: f32,
-    /// By output row and by output column, none of them 0; the count is their product. (Whether padding counts is decided here.)
+    /// By output row and by output column, none of them 0; the count is their product. (Whether padding counts is
+    /// decided here.)
     pub counts: [Vec<u32>; 2],
     pub finish: Finish,
 }
@@ -100,8 +101,8 @@ impl Gather {
     }
 }
 
-/// Weights of a [`Tap`] sum to this. Values less a zero point have 9 bits, the weights of both axes 22: the sum of their
-/// products keeps to 31.
+/// Weights of a [`Tap`] sum to this. Values less a zero point have 9 bits, the weights of both axes 22: the sum of
+/// their products keeps to 31.
 pub const TAP_ONE: i32 = 2048;
 
 /// Between two input rows or columns: `first` × (TAP_ONE − weight) + `second` × weight.

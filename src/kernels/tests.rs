@@ -2,8 +2,10 @@
 //! below, at and above the widths of vectors and tiles; parts of wider tensors; extreme values; rows in parts. A guard
 //! around each output tells whether anything else was written.
 
+mod binary;
 mod conv;
-mod rest;
+mod float;
+mod spatial;
 
 use super::finish::{Finish, WIDE};
 use super::isa::Isa;

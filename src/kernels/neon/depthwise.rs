@@ -10,15 +10,12 @@ use std::arch::aarch64::*;
 pub static STRIPS: Strips = Strips {
     careful: Some(&CAREFUL_STRIPS),
     row: row::<false>,
-    ..BOTH
+    ..CAREFUL
 };
 
-static CAREFUL_STRIPS: Strips = Strips {
-    row: row::<true>,
-    ..BOTH
-};
+static CAREFUL_STRIPS: Strips = CAREFUL;
 
-const BOTH: Strips = Strips {
+const CAREFUL: Strips = Strips {
     block: 16,
     fold: 16,
     order: &IN_ORDER,

@@ -6,18 +6,13 @@ mod mlal;
 mod store;
 mod tile;
 
-use super::gemm::Tiles;
-
-/// Where the weight of lane and k stands in a vector: the lanes one behind the other.
-fn slot(lane: usize, k: usize) -> usize {
-    lane * 4 + k
-}
+use super::gemm::{Tiles, lane_by_lane};
 
 pub static DOT: Tiles = Tiles {
     lanes: 4,
     rows: dot::ROWS,
     sums: dot::SUMS,
-    slot,
+    slot: lane_by_lane,
     signed: true,
     careful: None,
     store: store::store,
@@ -35,7 +30,7 @@ const CAREFUL: Tiles = Tiles {
     lanes: 4,
     rows: mlal::ROWS,
     sums: mlal::CAREFUL_SUMS,
-    slot,
+    slot: lane_by_lane,
     signed: true,
     careful: None,
     store: store::store,

@@ -1,29 +1,29 @@
 //! Sums and products of two tensors with the vectors of AVX-512.
 
-use super::super::binary::BinaryOp;
+use super::super::binary::{BinaryOp, Operand};
 use super::super::finish;
 use super::super::portable::BinaryRows;
-use super::finish::{Ends, Slow, Table, byte_mask, lane_mask};
+use super::finish::{Ends, MemoryTable, Table, byte_mask, lane_mask};
 use std::arch::x86_64::*;
 
 /// One operand of a run: bytes side by side, or one for all. The zero point is taken off.
 #[derive(Clone, Copy)]
-struct Side {
+struct OperandRun {
     from: *const u8,
     one: Option<__m512>,
     zero: __m512,
 }
 
-impl Side {
+impl OperandRun {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn new(bytes: &[u8], length: usize, one: bool, zero: __m512) -> Side {
+    fn new(bytes: &[u8], length: usize, one: bool, zero: __m512) -> OperandRun {
         let bytes = if one { &bytes[..1] } else { &bytes[..length] };
         let spread = _mm512_sub_ps(
             _mm512_set1_ps(f32::from(bytes.first().copied().unwrap_or(0))),
             zero,
         );
-        Side {
+        OperandRun {
             from: bytes.as_ptr(),
             one: if one { Some(spread) } else { None },
             zero,
@@ -38,8 +38,7 @@ impl Side {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     unsafe fn sixteen(&self, at: usize) -> __m512 {
         // SAFETY: the caller's promise.
-        let bytes = unsafe { _mm_loadu_si128(self.from.wrapping_add(at).cast()) };
-        _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.zero)
+        self.less_zero(unsafe { _mm_loadu_si128(self.from.wrapping_add(at).cast()) })
     }
 
     /// Those lanes of the 16 values from index `at` on that `mask` names.
@@ -53,7 +52,12 @@ impl Side {
             return one;
         }
         // SAFETY: the caller's promise.
-        let bytes = unsafe { _mm_maskz_loadu_epi8(mask, self.from.wrapping_add(at).cast()) };
+        self.less_zero(unsafe { _mm_maskz_loadu_epi8(mask, self.from.wrapping_add(at).cast()) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn less_zero(&self, bytes: __m128i) -> __m512 {
         _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.zero)
     }
 }
@@ -62,6 +66,13 @@ impl Side {
 #[target_feature(enable = "avx512f")]
 fn added(a: __m512, a_ratio: __m512, b: __m512, b_ratio: __m512) -> __m512 {
     _mm512_add_ps(_mm512_mul_ps(a, a_ratio), _mm512_mul_ps(b, b_ratio))
+}
+
+/// Products of 9 bits by 9 bits are exact as f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn multiplied(a: __m512, b: __m512, ratio: __m512) -> __m512 {
+    _mm512_mul_ps(_mm512_mul_ps(a, b), ratio)
 }
 
 #[derive(Clone, Copy)]
@@ -75,9 +86,8 @@ impl Op {
     #[target_feature(enable = "avx512f")]
     fn of(self, a: __m512, b: __m512) -> __m512 {
         match self {
-            Op::Add(a_ratio, b_ratio) => _mm512_add_ps(_mm512_mul_ps(a, a_ratio), _mm512_mul_ps(b, b_ratio)),
-            // Products of 9 bits by 9 bits are exact as f32.
-            Op::Mul(ratio) => _mm512_mul_ps(_mm512_mul_ps(a, b), ratio),
+            Op::Add(a_ratio, b_ratio) => added(a, a_ratio, b, b_ratio),
+            Op::Mul(ratio) => multiplied(a, b, ratio),
         }
     }
 }
@@ -102,9 +112,7 @@ macro_rules! binary {
                 }
                 BinaryOp::Mul { ratio } => Op::Mul(_mm512_set1_ps(ratio)),
             };
-            let one = |operand: &super::super::binary::Operand| {
-                operand.layout.channels == 1 && layout.channels != 1
-            };
+            let one = |operand: &Operand| operand.layout.channels == 1 && layout.channels != 1;
             let one = [one(&spec.a), one(&spec.b)];
             let zeros = [
                 _mm512_set1_ps(spec.a.zero.into()),
@@ -112,13 +120,13 @@ macro_rules! binary {
             ];
             for y in work.rows.clone() {
                 for x in 0..runs {
-                    let a = Side::new(
+                    let a = OperandRun::new(
                         &work.a[BinaryRows::start(&spec.a, y, x)..],
                         length,
                         one[0],
                         zeros[0],
                     );
-                    let b = Side::new(
+                    let b = OperandRun::new(
                         &work.b[BinaryRows::start(&spec.b, y, x)..],
                         length,
                         one[1],
@@ -156,7 +164,7 @@ macro_rules! binary {
                     if one == [false; 2] {
                         match op {
                             Op::Add(r, s) => blocks!(|a, b| added(a, r, b, s)),
-                            Op::Mul(r) => blocks!(|a, b| _mm512_mul_ps(_mm512_mul_ps(a, b), r)),
+                            Op::Mul(r) => blocks!(|a, b| multiplied(a, b, r)),
                         }
                     }
                     while at < length {
@@ -179,7 +187,7 @@ macro_rules! binary {
     };
 }
 
-binary!(with_avx512, "avx512f,avx512bw,avx512vl", Slow);
+binary!(with_avx512, "avx512f,avx512bw,avx512vl", MemoryTable);
 binary!(
     with_avx512_vbmi,
     "avx512f,avx512bw,avx512vl,avx512vbmi",

@@ -4,17 +4,17 @@
 use super::super::depthwise::{Order, Row, Strips};
 use super::super::finish;
 use super::super::store::Output;
-use super::finish::{Ends, Slow, Table, byte_mask};
+use super::finish::{Ends, MemoryTable, Table, byte_mask};
 use std::arch::x86_64::*;
 
-pub static STRIPS: Strips = BOTH;
+pub static STRIPS: Strips = WITHOUT_VBMI;
 
 pub static STRIPS_VBMI: Strips = Strips {
     row: with_avx512_vbmi,
-    ..BOTH
+    ..WITHOUT_VBMI
 };
 
-const BOTH: Strips = Strips {
+const WITHOUT_VBMI: Strips = Strips {
     block: 64,
     fold: 32,
     order: &ORDER,
@@ -64,8 +64,8 @@ fn interleave([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 }
 
 /// # Safety
-/// The processor has these; `row` is as its fields say; `weights` are those of the block that begins with `channel`. With
-/// a `next` pixel, there are no more than 32 channels.
+/// `row` is as its fields say; `weights` are those of the block that begins with `channel`. With a `next` pixel, there
+/// are no more than 32 channels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn sums<const TAPS: usize>(
@@ -223,7 +223,7 @@ row!(
     with_avx512,
     row_avx512,
     "avx512f,avx512bw,avx512vl,avx512vnni",
-    Slow
+    MemoryTable
 );
 row!(
     with_avx512_vbmi,

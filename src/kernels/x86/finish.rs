@@ -204,9 +204,9 @@ impl Ends {
 pub struct Table([__m512i; 4]);
 
 /// One without instructions for it: byte by byte.
-pub struct Slow<'a>(pub &'a [u8; 256]);
+pub struct MemoryTable<'a>(pub &'a [u8; 256]);
 
-impl Slow<'_> {
+impl MemoryTable<'_> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub fn look_up(&self, values: __m512i) -> __m512i {

@@ -124,8 +124,8 @@ pub fn with_avx2(tile: Store) {
             .map(|(_, bytes)| &bytes[place.residual..][..tile.channels]);
         for (i, out) in out.chunks_mut(16).enumerate() {
             let second = 16 * i + 8 < width;
-            // SAFETY: the loads are of eight sums and eight scales inside of `width`, and of as many bytes as are there;
-            // so are the stores.
+            // SAFETY: the loads are of eight sums and eight scales inside of `width`, and of as many bytes as are
+            // there; so are the stores.
             unsafe {
                 let added = match residual {
                     None => _mm_setzero_si128(),

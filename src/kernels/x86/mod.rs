@@ -10,7 +10,7 @@ mod store;
 mod tile;
 mod vnni;
 
-use super::gemm::Tiles;
+use super::gemm::{Tiles, lane_by_lane};
 
 pub use binary::{with_avx512 as binary_avx512, with_avx512_vbmi as binary_avx512_vbmi};
 pub use depthwise256::STRIPS as AVX2_STRIPS;
@@ -20,7 +20,7 @@ pub const AVX512_VNNI: Tiles = Tiles {
     lanes: 16,
     rows: vnni::ROWS_512,
     sums: vnni::SUMS_512,
-    slot: vnni::slot,
+    slot: lane_by_lane,
     signed: false,
     careful: None,
     store: store::with_avx512,
@@ -35,7 +35,7 @@ pub static AVX_VNNI: Tiles = Tiles {
     lanes: 8,
     rows: vnni::ROWS_256,
     sums: vnni::SUMS_256,
-    slot: vnni::slot,
+    slot: lane_by_lane,
     signed: false,
     careful: None,
     store: finish256::with_avx2,

@@ -2,7 +2,7 @@
 
 use super::super::finish;
 use super::super::store::{Output, Store, store};
-use super::finish::{Ends, Slow, Table, byte_mask};
+use super::finish::{Ends, MemoryTable, Table, byte_mask};
 use std::arch::x86_64::*;
 
 /// A function that stores tiles; `$table` makes something with a `look_up` of a table of 256 bytes.
@@ -56,7 +56,7 @@ macro_rules! with_avx512 {
     };
 }
 
-with_avx512!(with_avx512, rows_avx512, "avx512f,avx512bw,avx512vl", Slow);
+with_avx512!(with_avx512, rows_avx512, "avx512f,avx512bw,avx512vl", MemoryTable);
 with_avx512!(
     with_avx512_vbmi,
     rows_avx512_vbmi,

@@ -21,8 +21,8 @@ macro_rules! tile {
         unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
             let mut sums = [[$zero(); 4]; 16];
             let mut weights = tile.weights;
-            // SAFETY: the tile is as its fields say, so all that is read and written here is there, and its weights, biases
-            // and sums begin on a boundary of 64 bytes: $load, $store and $weights want that of their vector.
+            // SAFETY: the tile is as its fields say, so all that is read and written here is there, and its weights,
+            // biases and sums begin on a boundary of 64 bytes: $load, $store and $weights want that of their vector.
             unsafe {
                 macro_rules! each_vector {
                     ($do:ident $i:tt) => {

@@ -4,11 +4,6 @@ use super::super::gemm::{Sums, Tile};
 use super::tile::{by_rows, each_row, tile};
 use std::arch::x86_64::*;
 
-/// Where the weight of lane and k stands in a vector: the lanes one behind the other.
-pub fn slot(lane: usize, k: usize) -> usize {
-    lane * 4 + k
-}
-
 tile!(
     sums_512,
     "avx512f,avx512bw,avx512vl,avx512vnni",

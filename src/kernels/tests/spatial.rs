@@ -1,72 +1,11 @@
-//! Everything but convolution.
+//! Pools, resizes and copies.
 
-use super::super::binary::{Binary, BinaryOp, Operand};
 use super::super::finish::Finish;
-use super::super::float::{Dequantize, Order, Quantize, Softmax};
 use super::super::isa::Isa;
 use super::super::layout::Layout;
 use super::super::reference;
 use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE, Tap, Window};
-use super::{CHANNELS, Dice, bits, in_parts, out_length, parts, wanted};
-
-/// Sizes of two operands, whose larger ones are the output's; or, with 1 for the channels of both, smaller.
-fn pairs(h: usize, w: usize, c: usize) -> [[(usize, usize, usize); 2]; 11] {
-    [
-        [(h, w, c), (h, w, c)],
-        [(h, w, c), (1, 1, c)],
-        [(h, w, c), (h, w, 1)],
-        [(h, w, c), (1, 1, 1)],
-        [(h, w, c), (1, w, c)],
-        [(h, w, c), (h, 1, 1)],
-        [(h, 1, c), (1, w, c)],
-        [(h, w, 1), (1, 1, c)],
-        [(h, 1, 1), (1, w, c)],
-        [(h, w, 1), (h, w, 1)],
-        [(1, 1, 1), (1, w, 1)],
-    ]
-}
-
-#[test]
-fn sums_and_products_of_two_tensors() {
-    let mut dice = Dice(6);
-    for channels in CHANNELS.into_iter().chain([129, 256]) {
-        for kind in 0..11 {
-            for op in [
-                BinaryOp::Add {
-                    a_ratio: 0.3 + dice.unit(),
-                    b_ratio: dice.unit() - 0.5,
-                },
-                BinaryOp::Mul {
-                    ratio: 0.02 * dice.unit(),
-                },
-            ] {
-                let (h, w) = (1 + dice.below(4), 1 + dice.below(20));
-                let mut operands = pairs(h, w, channels)[kind].map(|(h, w, c)| Operand {
-                    layout: dice.layout(h, w, c),
-                    zero: dice.byte(),
-                });
-                if dice.below(2) == 0 {
-                    operands.reverse();
-                }
-                let spec = Binary {
-                    op,
-                    a: operands[0],
-                    b: operands[1],
-                    output: dice.layout(h, w, channels),
-                    finish: dice.finish(),
-                };
-                assert_eq!(spec.check(), Ok(()), "{spec:?}");
-                let (a, b) = (dice.bytes(spec.a.layout.span()), dice.bytes(spec.b.layout.span()));
-                let right = wanted(&spec.output, |out| reference::binary(&spec, &a, &b, out));
-                let parts = parts(h, &mut dice);
-                for isa in Isa::all() {
-                    let got = in_parts(&spec.output, &parts, |rows, out| spec.run(isa, rows, &a, &b, out));
-                    assert!(got == right, "{} {spec:?}", isa.name());
-                }
-            }
-        }
-    }
-}
+use super::{CHANNELS, Dice, in_parts, out_length, parts, wanted};
 
 fn windows(dice: &mut Dice) -> Vec<Window> {
     let mut windows = Vec::new();
@@ -217,88 +156,6 @@ fn resizes_and_copies() {
 }
 
 #[test]
-fn f32_to_bytes_and_back() {
-    let mut dice = Dice(9);
-    for channels in CHANNELS {
-        for order in [Order::Planes, Order::Pixels] {
-            // Below, at and above the blocks that are worked on at a time.
-            for w in [1, 20, 63, 64, 65, 130] {
-                quantize_and_back(order, 1 + dice.below(3), w, channels, &mut dice);
-            }
-        }
-    }
-}
-
-fn quantize_and_back(order: Order, h: usize, w: usize, channels: usize, dice: &mut Dice) {
-    let output = dice.layout(h, w, channels);
-    let quantize = Quantize {
-        order,
-        output,
-        scale: 0.01 + dice.unit(),
-        finish: dice.finish(),
-    };
-    assert_eq!(quantize.check(), Ok(()));
-    let mut input: Vec<f32> = (0..output.values())
-        .map(|_| (dice.unit() - 0.5) * 300.0 * quantize.scale)
-        .collect();
-    let special = [
-        f32::NAN,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        -0.0,
-        2.5 * quantize.scale,
-    ];
-    for value in special {
-        if !input.is_empty() {
-            let at = dice.below(input.len());
-            input[at] = value;
-        }
-    }
-    let right = wanted(&output, |out| reference::quantize(&quantize, &input, out));
-    let dequantize = Dequantize {
-        order,
-        input: output,
-        scale: quantize.scale,
-        zero: dice.byte(),
-    };
-    let bytes = dice.bytes(output.span());
-    let mut right_f32 = vec![0.0; output.values()];
-    reference::dequantize(&dequantize, &bytes, &mut right_f32);
-    let split = parts(h, dice);
-    for isa in Isa::all() {
-        let got = in_parts(&output, &split, |rows, out| quantize.run(isa, rows, &input, out));
-        assert!(got == right, "{} {quantize:?}", isa.name());
-        let mut got = vec![0.0; output.values()];
-        dequantize.run(isa, &bytes, &mut got);
-        assert!(bits(&got) == bits(&right_f32), "{} {dequantize:?}", isa.name());
-    }
-}
-
-#[test]
-fn softmax() {
-    let mut dice = Dice(13);
-    for channels in CHANNELS {
-        for alike in [false, true] {
-            let (h, w) = (1 + dice.below(3), 1 + dice.below(5));
-            let input = dice.layout(h, w, channels);
-            let mut bytes = dice.bytes(input.span());
-            if alike {
-                bytes.fill(200);
-            }
-            let softmax = Softmax::new(input, 0.01 + dice.unit());
-            let mut right = vec![0.0; input.values()];
-            reference::softmax(&softmax, &bytes, &mut right);
-            let mut got = vec![0.0; input.values()];
-            softmax.run(&bytes, &mut got);
-            assert!(bits(&got) == bits(&right), "{input:?}");
-            for pixel in got.chunks(channels.max(1)) {
-                assert!((pixel.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{input:?}");
-            }
-        }
-    }
-}
-
-#[test]
 fn what_would_not_fit_is_refused() {
     let of = |channels| Layout::dense(4, 4, channels);
     let window = Window {
@@ -398,15 +255,4 @@ fn what_would_not_fit_is_refused() {
     ] {
         assert!(wrong.check().is_err(), "{wrong:?}");
     }
-    let operand = |layout| Operand { layout, zero: 0 };
-    let binary = |a, b| Binary {
-        op: BinaryOp::Mul { ratio: 1.0 },
-        a: operand(a),
-        b: operand(b),
-        output: of(3),
-        finish: Finish::plain(0),
-    };
-    assert!(binary(of(3), of(1)).check().is_ok());
-    assert!(binary(of(3), of(2)).check().is_err());
-    assert!(binary(Layout::dense(2, 4, 3), of(3)).check().is_err());
 }

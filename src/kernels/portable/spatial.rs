@@ -1,146 +1,12 @@
-//! Everything but convolution: loops over runs of values, for the compiler to make vectors of.
+//! Pools, resizes and copies: loops over the channels of a pixel, for the compiler to make vectors of.
 
-use super::super::binary::{Binary, BinaryOp, Operand};
-use super::super::finish::Finish;
 use super::super::isa::Work;
 use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE, Window};
+use super::blocks::{BLOCK, SMALL, finished};
 use std::ops::Range;
 
-/// Values that are worked on at a time. A loop of this length has no remainder.
-const BLOCK: usize = 64;
-const SOME: usize = 16;
+/// For the last channels.
 const ONE: usize = 1;
-
-/// Has `fill` make the values of some indices, which begin with the given one, and finishes them: the values first, then
-/// their bytes, so that neither loop decides anything. Blocks of a length that the compiler knows have no remainder.
-#[inline(always)]
-fn finished(finish: &Finish, out: &mut [u8], fill: impl Fn(usize, &mut [f32])) {
-    let at = blocks::<BLOCK>(finish, out, 0, &fill);
-    let at = blocks::<SOME>(finish, out, at, &fill);
-    let mut values = [0.0f32; SOME];
-    let values = &mut values[..out.len() - at];
-    fill(at, values);
-    finish.bytes(values, &mut out[at..]);
-}
-
-#[inline(always)]
-fn blocks<const N: usize>(
-    finish: &Finish,
-    out: &mut [u8],
-    start: usize,
-    fill: &impl Fn(usize, &mut [f32]),
-) -> usize {
-    let mut at = start;
-    while at + N <= out.len() {
-        let mut values = [0.0f32; N];
-        fill(at, &mut values);
-        finish.bytes(&values, &mut out[at..at + N]);
-        at += N;
-    }
-    at
-}
-
-pub struct BinaryRows<'a> {
-    pub spec: &'a Binary,
-    pub rows: Range<usize>,
-    pub a: &'a [u8],
-    pub b: &'a [u8],
-    pub output: &'a mut [u8],
-}
-
-impl Work for BinaryRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        match self.spec.op {
-            BinaryOp::Add { a_ratio, b_ratio } => {
-                self.pairs(|a, b| a as f32 * a_ratio + b as f32 * b_ratio);
-            }
-            BinaryOp::Mul { ratio } => self.pairs(|a, b| (a * b) as f32 * ratio),
-        }
-    }
-}
-
-impl BinaryRows<'_> {
-    /// Where the pixel stands that goes with (y, x) of the output.
-    #[inline(always)]
-    pub fn start(operand: &Operand, y: usize, x: usize) -> usize {
-        let layout = &operand.layout;
-        let fit = |at: usize, length: usize| if length == 1 { 0 } else { at };
-        layout.at(fit(y, layout.height), fit(x, layout.width))
-    }
-
-    /// How many runs there are in a row, and their length: a whole row is one where all three lie alike, else a pixel is.
-    #[inline(always)]
-    pub fn runs(&self) -> (usize, usize) {
-        let (spec, layout) = (self.spec, &self.spec.output);
-        let alike = |operand: &Operand| {
-            operand.layout.width == layout.width && operand.layout.channels == layout.channels
-        };
-        let dense = [&spec.a.layout, &spec.b.layout, layout].map(|l| l.pixel == l.channels);
-        if alike(&spec.a) && alike(&spec.b) && dense == [true; 3] {
-            (1, layout.width * layout.channels)
-        } else {
-            (layout.width, layout.channels)
-        }
-    }
-
-    #[inline(always)]
-    fn pairs(self, of: impl Fn(i32, i32) -> f32) {
-        let (runs, length) = self.runs();
-        let BinaryRows {
-            spec,
-            rows,
-            a,
-            b,
-            output,
-        } = self;
-        let layout = &spec.output;
-        let (a_zero, b_zero) = (i32::from(spec.a.zero), i32::from(spec.b.zero));
-        for y in rows.clone() {
-            for x in 0..runs {
-                let a = &a[Self::start(&spec.a, y, x)..];
-                let b = &b[Self::start(&spec.b, y, x)..];
-                let out = &mut output[layout.at(y - rows.start, x)..][..length];
-                match (
-                    spec.a.layout.channels == layout.channels,
-                    spec.b.layout.channels == layout.channels,
-                ) {
-                    (true, true) => {
-                        let (a, b) = (&a[..length], &b[..length]);
-                        finished(&spec.finish, out, |at, values| {
-                            let (a, b) = (&a[at..][..values.len()], &b[at..][..values.len()]);
-                            for ((value, &a), &b) in values.iter_mut().zip(a).zip(b) {
-                                *value = of(i32::from(a) - a_zero, i32::from(b) - b_zero);
-                            }
-                        });
-                    }
-                    (true, false) => {
-                        let (a, b) = (&a[..length], i32::from(b[0]) - b_zero);
-                        finished(&spec.finish, out, |at, values| {
-                            for (value, &a) in values.iter_mut().zip(&a[at..]) {
-                                *value = of(i32::from(a) - a_zero, b);
-                            }
-                        });
-                    }
-                    (false, true) => {
-                        let (a, b) = (i32::from(a[0]) - a_zero, &b[..length]);
-                        finished(&spec.finish, out, |at, values| {
-                            for (value, &b) in values.iter_mut().zip(&b[at..]) {
-                                *value = of(a, i32::from(b) - b_zero);
-                            }
-                        });
-                    }
-                    (false, false) => {
-                        let (a, b) = (i32::from(a[0]) - a_zero, i32::from(b[0]) - b_zero);
-                        out.fill(spec.finish.byte(of(a, b)));
-                    }
-                }
-            }
-        }
-    }
-}
 
 pub struct MaxPoolRows<'a> {
     pub spec: &'a MaxPool,
@@ -171,8 +37,8 @@ fn places(
     move |ky, kx| first + (ky - top) * below + (kx - left) * right
 }
 
-/// For `N` channels at a time, from channel `start` on: visits the values of each pixel of a window (whose
-/// channels begin where `place` says), starting from `first`; `put` gets the result. Returns the first channel that is left.
+/// For `N` channels at a time: visits the values of each pixel of a window (whose channels begin where `place` says),
+/// starting from `first`; `put` gets the result. Returns the first channel that is left.
 #[inline(always)]
 fn over_window<const N: usize, T: Copy>(
     input: &[u8],
@@ -234,7 +100,7 @@ impl Work for MaxPoolRows<'_> {
                     };
                 }
                 let at = channels!(BLOCK, 0);
-                let at = channels!(SOME, at);
+                let at = channels!(SMALL, at);
                 channels!(ONE, at);
                 look_up(spec.table.as_deref(), out);
             }
@@ -297,7 +163,7 @@ impl Work for AveragePoolRows<'_> {
                     };
                 }
                 let at = channels!(BLOCK, 0);
-                let at = channels!(SOME, at);
+                let at = channels!(SMALL, at);
                 channels!(ONE, at);
             }
         }
