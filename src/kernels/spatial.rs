@@ -58,7 +58,12 @@ impl Window {
         let length = [self.input.height, self.input.width][axis] as isize;
         let start = (at * self.stride[axis]) as isize - self.pad[axis];
         let positions = |distance: isize| {
-            let count = (distance.max(0) as usize).div_ceil(self.dilation[axis]);
+            let distance = distance.max(0) as usize;
+            let count = match self.dilation[axis] {
+                // A division for each pixel would be felt.
+                1 => distance,
+                dilation => distance.div_ceil(dilation),
+            };
             count.min(self.kernel[axis])
         };
         positions(-start)..positions(length - start)

@@ -101,7 +101,7 @@ unsafe fn row<const CAREFUL: bool>(row: &mut Row) {
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {
             let channels = (row.channels - channel).min(16);
-            let weights = row.weights(channel / 16).as_ptr();
+            let weights = row.weights(channel / 16);
             // SAFETY: the caller's promise.
             let sums = unsafe { sums::<CAREFUL>(row, pixel, channel, weights) };
             let place = row.place(pixel);

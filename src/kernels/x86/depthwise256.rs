@@ -97,7 +97,7 @@ unsafe fn row(row: &mut Row) {
             let channels = (row.channels - channel).min(16);
             // SAFETY: the caller's promise; biases and scales are there for whole blocks.
             unsafe {
-                let weights = row.weights(channel / 16).as_ptr();
+                let weights = row.weights(channel / 16);
                 let sums = sums(row, pixel, channel, weights);
                 let place = row.place(pixel);
                 match (&mut *row.output, table) {

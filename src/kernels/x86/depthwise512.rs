@@ -151,6 +151,7 @@ macro_rules! row {
             for channel in (0..row.channels).step_by(64) {
                 let channels = (row.channels - channel).min(64);
                 let mask = byte_mask(channels);
+                let weights = row.weights(channel / 64);
                 let mut pixel = 0;
                 while pixel < row.pixels {
                     // Two pixels of few channels share the registers; an odd last one is there twice.
@@ -161,7 +162,6 @@ macro_rules! row {
                     };
                     // SAFETY: `row` is as its fields say; places are looked at before they are written.
                     unsafe {
-                        let weights = row.weights(channel / 64).as_ptr();
                         let sums = sums::<TAPS>(row, pixel, channel, weights, mask, next);
                         let places = [row.place(pixel), row.place(next.unwrap_or(pixel))];
                         match row.output {
