@@ -51,7 +51,7 @@ impl Finish {
     }
 
     /// Which kind of table there is.
-    pub fn table(&self) -> Table<'_> {
+    pub fn table_kind(&self) -> Table<'_> {
         match self.table.as_deref() {
             None => Table::None,
             Some(table) => table.try_into().map_or(Table::Wide, Table::Bytes),

@@ -96,7 +96,7 @@ unsafe fn sums<const CAREFUL: bool>(
 /// `row` is as its fields say.
 #[target_feature(enable = "neon")]
 unsafe fn row<const CAREFUL: bool>(row: &mut Row) {
-    let table = row.finish.table();
+    let table = row.finish.table_kind();
     let ends = Ends::new(row.finish, row.added());
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {

@@ -129,7 +129,7 @@ impl Ends {
 
 #[target_feature(enable = "neon")]
 pub fn store(tile: Store) {
-    let table = tile.finish.table();
+    let table = tile.finish.table_kind();
     if matches!(table, Table::Wide) {
         return store::store(tile);
     }

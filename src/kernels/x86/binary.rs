@@ -100,7 +100,7 @@ macro_rules! binary {
             let (runs, length) = work.runs();
             let spec = work.spec;
             let layout = &spec.output;
-            let table = match spec.finish.table() {
+            let table = match spec.finish.table_kind() {
                 finish::Table::None => None,
                 finish::Table::Bytes(table) => Some($table(table)),
                 finish::Table::Wide => return super::super::isa::Work::run(work),

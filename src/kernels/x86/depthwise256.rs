@@ -90,7 +90,7 @@ unsafe fn sums(row: &Row, pixel: usize, channel: usize, weights: *const i8) -> [
 /// The processor has AVX2, and `row` is as its fields say.
 #[target_feature(enable = "avx2")]
 unsafe fn row(row: &mut Row) {
-    let table = row.finish.table();
+    let table = row.finish.table_kind();
     let ends = Ends::new(row.finish, row.added());
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {

@@ -142,7 +142,7 @@ macro_rules! row {
         /// As above; there are `TAPS` window positions, or any number if that is 0.
         #[target_feature(enable = $features)]
         unsafe fn $row<const TAPS: usize>(row: &mut Row) {
-            let (table, wide) = match row.finish.table() {
+            let (table, wide) = match row.finish.table_kind() {
                 finish::Table::None => (None, false),
                 finish::Table::Bytes(table) => (Some($table(table)), false),
                 finish::Table::Wide => (None, true),

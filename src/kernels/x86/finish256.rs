@@ -107,7 +107,7 @@ impl Ends {
 
 #[target_feature(enable = "avx2")]
 pub fn with_avx2(tile: Store) {
-    let table = tile.finish.table();
+    let table = tile.finish.table_kind();
     if matches!(table, Table::Wide) {
         return store(tile);
     }

@@ -10,7 +10,7 @@ macro_rules! with_avx512 {
     ($name:ident, $rows:ident, $features:literal, $table:expr) => {
         #[target_feature(enable = $features)]
         pub fn $name(tile: Store) {
-            match (&tile.output, tile.finish.table(), tile.width) {
+            match (&tile.output, tile.finish.table_kind(), tile.width) {
                 (Output::Floats(_), _, _) | (_, finish::Table::Wide, _) => store(tile),
                 (_, _, 16) => $rows::<1>(tile),
                 (_, _, 32) => $rows::<2>(tile),
@@ -23,7 +23,7 @@ macro_rules! with_avx512 {
         /// For bytes, without a wide table.
         #[target_feature(enable = $features)]
         fn $rows<const VECTORS: usize>(tile: Store) {
-            let table = match tile.finish.table() {
+            let table = match tile.finish.table_kind() {
                 finish::Table::Bytes(table) => Some($table(table)),
                 _ => None,
             };
