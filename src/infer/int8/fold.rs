@@ -4,11 +4,13 @@
 //! by the manifest all of that is constant.
 
 mod shapes;
+mod windows;
 
 pub use shapes::{
-    Slice, Windows, axis, channels_last, is_channels_last, pads, permutation, pool_windows, reduced_axes,
-    resize_scales, shape, slices, transposed_windows, windows,
+    Slice, axis, channels_last, is_channels_last, pads, permutation, reduced_axes, resize_scales, shape,
+    slices,
 };
+pub use windows::{Windows, pool_windows, transposed_windows, windows};
 
 use super::onnx::{Data, Node, Tensor, volume};
 use std::rc::Rc;
