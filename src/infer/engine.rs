@@ -79,6 +79,9 @@ impl Engine {
     }
 }
 
+/// By channel of the model: which of the picture's three it shows, and the step that each of its bytes becomes.
+type Steps = [(usize, [u8; 256]); 3];
+
 /// A whole network as one region.
 #[derive(Debug)]
 pub struct Int8Engine {
@@ -86,7 +89,7 @@ pub struct Int8Engine {
     normalise: Arc<Normalise>,
     /// The step that each byte of a picture becomes, by the model's channels: the picture is quantized straight into
     /// the first operator's input. Without them (the graph does something else first), as f32.
-    steps: Option<Arc<[(usize, [u8; 256]); 3]>>,
+    steps: Option<Arc<Steps>>,
     input: Vec<f32>,
     output: Vec<f32>,
     finish: Finish,
@@ -108,7 +111,7 @@ impl Int8Engine {
     fn with_steps(
         plan: Arc<Plan>,
         normalise: Arc<Normalise>,
-        steps: Option<Arc<[(usize, [u8; 256]); 3]>>,
+        steps: Option<Arc<Steps>>,
         finish: Finish,
         facts: Facts,
     ) -> Int8Engine {

@@ -40,6 +40,10 @@ impl Tensor {
         self.shape.iter().product()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn floats(&self) -> Option<&[f32]> {
         match &self.data {
             Data::F32(values) => Some(values),

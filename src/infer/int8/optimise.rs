@@ -181,7 +181,7 @@ fn swap(program: &mut Program, earlier: usize, later: usize, size: [usize; 2]) {
 fn tables_into_their_makers(program: &mut Program, outputs: &[Id]) {
     let mut uses = Uses::new(program, outputs);
     let mut gone = vec![false; program.ops.len()];
-    for i in 0..program.ops.len() {
+    for (i, gone) in gone.iter_mut().enumerate() {
         let Some((input, table)) = plain_table(program, i) else {
             continue;
         };
@@ -204,7 +204,7 @@ fn tables_into_their_makers(program: &mut Program, outputs: &[Id]) {
         // It makes the activation's value now, whose readers stay.
         op.output = output;
         uses.maker.insert(program.root(output), maker);
-        gone[i] = true;
+        *gone = true;
     }
     let mut gone = gone.into_iter();
     program.ops.retain(|_| !gone.next().unwrap_or(false));

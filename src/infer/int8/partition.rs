@@ -196,7 +196,7 @@ impl Search<'_, '_> {
         let outside: HashMap<usize, usize> = self.bytes_wanted.iter().map(|w| (w.value, w.outside)).collect();
         loop {
             let mut changed = false;
-            for (&position, _) in &self.left {
+            for &position in self.left.keys() {
                 let inputs = graph.nodes[position].inputs.iter().flatten();
                 let colour = inputs.map(|value| {
                     let given = self.given.get(outside.get(value).unwrap_or(value));

@@ -15,6 +15,9 @@ use crate::kernels::float::Order as FloatOrder;
 /// Multiply-accumulates of an f32 convolution that is done here: the first layer of a small network at most.
 const MACS_MAX: usize = 8_000_000;
 
+/// Where the weight of an output channel, a tap and an input channel stands in the file.
+type Place = Box<dyn Fn(usize, usize, usize) -> usize>;
+
 impl Lowering<'_> {
     /// A value in f32, reckoned here from bytes.
     pub fn floats_of(&mut self, value: usize) -> Result<Id, Reason> {
@@ -81,7 +84,7 @@ impl Lowering<'_> {
         // Input channels that an output channel sees.
         let depth;
         let input = self.floats_of(node.input(0).ok_or("it has no input")?)?;
-        let (input, window, outputs, at): (Id, Pool, usize, Box<dyn Fn(usize, usize, usize) -> usize>) =
+        let (input, window, outputs, at): (Id, Pool, usize, Place) =
             match (node.op.as_str(), &weights.shape[..]) {
                 ("Conv", &[outputs, inputs, kh, kw]) => {
                     let value = &self.program.values[input];

@@ -571,8 +571,8 @@ fn seen(windows: &fold::Windows, axis: usize, at: usize, range: &Range<isize>) -
 }
 
 fn checked_pool(windows: &fold::Windows, size: [usize; 2]) -> Result<Pool, Reason> {
-    for axis in 0..2 {
-        let inside = 0..size[axis] as isize;
+    for (axis, length) in size.into_iter().enumerate() {
+        let inside = 0..length as isize;
         if (0..windows.output[axis]).any(|at| seen(windows, axis, at, &inside) == 0) {
             return Err("a window sees nothing of its input".to_owned());
         }

@@ -27,11 +27,10 @@ impl Arena {
         let mut spans = lifetimes(program, &inside);
         let bytes = allocate(&mut spans);
         let mut places: Vec<Option<(usize, Layout)>> = vec![None; program.values.len()];
-        for id in 0..program.values.len() {
-            if matches!(program.values[id].kind, Kind::Floats) {
-                continue;
+        for (id, place_of) in places.iter_mut().enumerate() {
+            if !matches!(program.values[id].kind, Kind::Floats) {
+                *place_of = place(program, &inside, &spans, id);
             }
-            places[id] = place(program, &inside, &spans, id);
         }
         let mut floats = vec![0..0; program.values.len()];
         let mut float_count = 0;
