@@ -1,108 +1,28 @@
 //! Single operators between quantizers, as QDQ and as QOperator graphs: what elek's integers give against what ONNX
 //! Runtime gives, value by value. `models/zoo/ops.py` makes the file.
 
+#[path = "common/ops.rs"]
+mod ops;
+
 use elek::infer::graph::{self, Facts, Opened};
 use elek::infer::int8::ir::OpKind;
 use elek::infer::int8::plan::{Plan, State};
 use elek::infer::int8::{self, Lowered, rewrite};
 use elek::kernels::isa::Isa;
+use ops::{Case, Expected, cases, picture};
 use std::sync::Arc;
 use tract_core::internal::*;
 use tract_core::prelude::TypedSimplePlan;
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
-struct Case {
-    name: String,
-    model: Vec<u8>,
-    shape: Vec<usize>,
-    output: String,
-    expected: Expected,
-}
-
-enum Expected {
-    Bytes { scale: f32, zero: i32, bytes: Vec<u8> },
-    Floats(Vec<f32>),
-}
-
 /// Values that may be a step away: sums of f32 in another order, rounded at a half.
 const WITHIN_A_STEP: f64 = 0.999;
 /// Of f32 outputs, whose inputs are the same bytes: a bias is rounded to steps of input × weight, here 1e-4.
 const FLOAT: f32 = 1e-4;
 
-struct Reader(Vec<u8>, usize);
-
-impl Reader {
-    fn take(&mut self, n: usize) -> &[u8] {
-        self.1 += n;
-        &self.0[self.1 - n..self.1]
-    }
-
-    fn number(&mut self) -> usize {
-        u32::from_le_bytes(self.take(4).try_into().unwrap()) as usize
-    }
-
-    fn block(&mut self) -> Vec<u8> {
-        let length = self.number();
-        self.take(length).to_vec()
-    }
-
-    fn text(&mut self) -> String {
-        String::from_utf8(self.block()).unwrap()
-    }
-}
-
-fn cases() -> Vec<Case> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ops.bin");
-    let mut reader = Reader(std::fs::read(path).unwrap(), 0);
-    let count = reader.number();
-    let mut cases = Vec::new();
-    for _ in 0..count {
-        let (name, model) = (reader.text(), reader.block());
-        let dims = reader.block();
-        let shape = dims
-            .chunks_exact(4)
-            .map(|d| u32::from_le_bytes(d.try_into().unwrap()) as usize);
-        let (shape, output) = (shape.collect(), reader.text());
-        let scale = f32::from_le_bytes(reader.take(4).try_into().unwrap());
-        let (zero, bytes) = (reader.number() as i32, reader.block());
-        let expected = if scale == 0.0 {
-            let floats = bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-            Expected::Floats(floats.collect())
-        } else {
-            Expected::Bytes { scale, zero, bytes }
-        };
-        cases.push(Case {
-            name,
-            model,
-            shape,
-            output,
-            expected,
-        });
-    }
-    assert_eq!(reader.1, reader.0.len());
-    cases
-}
-
-/// The same numbers as `picture` of models/zoo/ops.py.
-fn picture(shape: &[usize]) -> Vec<f32> {
-    let count = shape.iter().product::<usize>() as u32;
-    (0..count)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 7) % 2039)
-        .map(|v| v as f32 / 255.0 - 4.0)
-        .collect()
-}
-
-fn read(case: &Case) -> pb::ModelProto {
-    tract_onnx::onnx()
-        .proto_model_for_read(&mut &case.model[..])
-        .unwrap()
-}
-
 fn lower(case: &Case) -> Lowered {
-    lower_model(&read(case), case)
+    lower_model(&case.proto(), case)
 }
 
 fn lower_model(proto: &pb::ModelProto, case: &Case) -> Lowered {
@@ -192,7 +112,7 @@ fn every_operator_is_lowered_and_gives_what_onnx_runtime_gives() {
 fn what_is_not_covered_splits_the_graph_and_gives_what_onnx_runtime_gives() {
     let mut failures = Vec::new();
     for case in &mixed() {
-        match split(&read(case), case) {
+        match split(&case.proto(), case) {
             Ok(facts) => {
                 println!("{}: {:?}", case.name, facts.integers);
                 // Those whose middle is left have a region behind it too.
@@ -245,7 +165,7 @@ fn split(proto: &pb::ModelProto, case: &Case) -> Result<Facts, String> {
 fn initializers_may_be_inputs_too() {
     for case in &mixed() {
         for before in [true, false] {
-            let mut proto = read(case);
+            let mut proto = case.proto();
             let graph = proto.graph.as_mut().unwrap();
             let info = |tensor: &pb::TensorProto| pb::ValueInfoProto {
                 name: tensor.name.clone(),
@@ -268,7 +188,7 @@ fn zero_points_may_be_left_out() {
         if !case.name.ends_with("s8 around zero") {
             continue;
         }
-        let mut proto = read(case);
+        let mut proto = case.proto();
         for node in &mut proto.graph.as_mut().unwrap().node {
             let zeros: Vec<usize> = match node.op_type.as_str() {
                 "QLinearConcat" => vec![1, 4, 7],
@@ -374,7 +294,7 @@ fn what_runs_where_is_told() {
 #[test]
 fn a_model_without_regions_says_why() {
     let case = &mixed()[0];
-    let mut proto = read(case);
+    let mut proto = case.proto();
     proto.graph.as_mut().unwrap().node[0].op_type = "ElekInt8Region".to_owned();
     let expected = graph::Expected {
         size: 16,
