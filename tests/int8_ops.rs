@@ -14,7 +14,6 @@ use std::sync::Arc;
 use tract_core::internal::*;
 use tract_core::prelude::TypedSimplePlan;
 use tract_onnx::pb;
-use tract_onnx::prelude::Framework;
 
 /// Values that may be a step away: sums of f32 in another order, rounded at a half.
 const WITHIN_A_STEP: f64 = 0.999;

@@ -5,13 +5,18 @@
 //! Counted per thread: what the test harness does beside it does not matter.
 
 mod common;
+#[path = "common/ops.rs"]
+mod ops;
 
 use arrayvec::ArrayVec;
 use elek::config::{Crop, Fit};
 use elek::infer::engine::Engine;
 use elek::infer::inspector::{Input, Inspector};
+use elek::infer::int8;
+use elek::infer::int8::plan::{Plan, State};
 use elek::infer::manifest::{self, Filter};
 use elek::infer::sandbox;
+use elek::kernels::isa::Isa;
 use elek::simulate::trace::Line;
 use elek::simulate::virtual_run::{describe, simulate};
 use elek::station::Station;
@@ -20,6 +25,7 @@ use elek::station::judge::judge;
 use elek::vision::{Frame, PixelFormat, Preprocessor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 struct Counting;
 
@@ -215,6 +221,40 @@ fn a_network_that_runs_in_integers_allocates_nothing() {
         engine.run(&rgb).expect("the model runs");
         assert_eq!(allocations() - before, 0, "{name}");
     }
+}
+
+/// Every operator there is, in regions of mixed graphs too: what tract hands to a region and takes from it is tract's own.
+#[test]
+fn a_region_allocates_nothing_whatever_it_is_made_of() {
+    let (mut seen, mut regions) = (0, [0; 2]);
+    for case in ops::cases() {
+        let lowered = int8::lower(&case.proto(), "image", &case.shape, &case.output).expect("a graph");
+        let mixed = lowered.whole().is_none();
+        for region in &lowered.partition.regions {
+            let plan = Arc::new(Plan::new(region, Isa::best()).expect("a plan"));
+            let input = |shape: &[usize]| vec![0.5; shape.iter().product()];
+            let inputs: Vec<Vec<f32>> = plan.inputs().iter().map(|i| input(&i.shape)).collect();
+            let inputs: Vec<&[f32]> = inputs.iter().map(|i| &i[..]).collect();
+            let mut outputs: Vec<Vec<f32>> = plan.outputs().iter().map(|o| input(&o.shape)).collect();
+            let mut state = State::new(plan);
+            let before = allocations();
+            state.run(&inputs);
+            for (i, output) in outputs.iter_mut().enumerate() {
+                state.output(i, output);
+            }
+            assert_eq!(allocations() - before, 0, "{}", case.name);
+            regions[usize::from(mixed)] += 1;
+        }
+        let words = ["concat", "transposed", "mixed"];
+        seen |= words.iter().enumerate().fold(0, |bits, (i, word)| {
+            bits | usize::from(case.name.starts_with(word)) << i
+        });
+    }
+    assert_eq!(
+        seen, 0b111,
+        "concatenations, transposed convolutions and mixed graphs were among them"
+    );
+    assert!(regions[0] > 100 && regions[1] > 3, "{regions:?}");
 }
 
 /// The events of simulated lines, with all their faults, handed to a core once more.
