@@ -22,9 +22,10 @@ test: setup      ## all tests (with ../shared when it is there)
 test-kill: setup ## 200 kills (-9) of a running station at random instants; about five minutes
 	ELEK_RUN_KILLS=$${ELEK_RUN_KILLS:-200} $(CARGO) test $(CHECKED) --test run_kill -- --nocapture
 
-test-long: setup ## 20,000 simulated shifts and 2,000 kills; about half an hour
+test-long: setup ## 20,000 simulated shifts, 2,000 kills, 50,000 random graphs; about half an hour
 	$(CARGO) run $(CHECKED) --quiet --bin elek -- simulate --seeds 20000 --traces target/traces
 	ELEK_KILLS=2000 $(CARGO) test $(CHECKED) --test record_kill
+	ELEK_GRAPHS=50000 $(CARGO) test $(CHECKED) --test int8_random -- --nocapture
 
 test-vm: setup   ## the release binary against kernel drivers, in a virtual machine; some minutes
 	CARGO="$(CARGO)" cross/vm/test.sh
@@ -39,11 +40,13 @@ test-arm-full: setup ## the whole suite on each emulated ARM core; an hour or mo
 test-deb:        ## installs, upgrades, removes and purges what make deb made, in a chroot, as root
 	cross/deb/test.sh amd64 arm64 armhf
 
-zoo-small:       ## all networks at a quarter of the width against ONNX Runtime (Python with models/zoo/requirements.txt)
-	@python3 models/zoo/nets.py target/zoo --width 0.25 --size 64 && $(CARGO) test $(CHECKED) --test int8_nets -- --nocapture
+zoo-small:       ## makes tests/golden/nets again, networks at a quarter of the width (Python with models/zoo/requirements.txt)
+	python3 models/zoo/nets.py tests/golden/nets --width 0.25 --size 64
+	$(CARGO) test $(CHECKED) --test int8_nets -- --nocapture
 
-zoo:             ## the same at full width and size
-	@python3 models/zoo/nets.py target/zoo-full && ELEK_ZOO=target/zoo-full $(CARGO) test $(CHECKED) --test int8_nets -- --nocapture
+zoo:             ## the networks at full width and size against ONNX Runtime; models/zoo/zoo.log
+	python3 models/zoo/nets.py target/zoo
+	ELEK_ZOO=$(CURDIR)/target/zoo $(CARGO) test $(CHECKED) --test int8_nets -- --nocapture
 
 lint: setup      ## format, clippy, documentation
 	$(CARGO) fmt --check
