@@ -1,20 +1,26 @@
-//! The same on every processor: what elek reckons in integers to the last bit, what tract reckons in
-//! floating point within a tolerance. Pictures are compared with stored hashes; simulated shifts and the
-//! shipped models with what another processor has left in the folder `ELEK_SAME`: the first run there
-//! writes, later ones compare. `make test-arm` runs this natively, then on emulated ARM cores.
+//! The same on every processor, to the last bit: pictures, shifts, and networks that run in integers. Pictures and
+//! the networks of tests/golden/nets are compared with stored hashes; simulated shifts and the shipped models with what
+//! another processor has left in the folder `ELEK_SAME`: the first run there writes, later ones compare. `make test-arm`
+//! runs this natively, then on emulated ARM cores.
 
 mod common;
+#[path = "common/nets.rs"]
+mod nets;
 
 use arrayvec::ArrayVec;
 use elek::config::Crop;
 use elek::infer::engine::Engine;
+use elek::infer::int8;
+use elek::infer::int8::plan::{Plan, State};
 use elek::infer::manifest::{self, Filter, hex, sha256};
+use elek::kernels::isa::Isa;
 use elek::simulate::render::{Mask, PartLook, Renderer, Scene, ScenePart, supported};
 use elek::simulate::virtual_run::simulate;
 use elek::units::Length;
 use elek::vision::{Frame, PixelFormat, Preprocessor};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 240;
@@ -153,24 +159,17 @@ fn shifts_are_the_same_to_the_bit() {
     assert_eq!(lines, other);
 }
 
-/// Largest difference between processors. int8 models differ by the order of additions: a sum at a half
-/// is rounded to one step or the other, and that grows from layer to layer (ARCHITECTURE.md, "int8 and the
-/// order of additions").
-const SCORE: f32 = 0.03;
-const PROBABILITY: f32 = 0.21;
-/// On average over a mask the steps cancel out.
-const PROBABILITY_MEAN: f32 = 0.004;
-
 const PICTURES: u64 = 4;
 
-/// A line for each shipped model and rendered cap: all scores; of a mask each 97th value.
+/// A line for each shipped model and rendered cap: the scores, or what a mask adds up to, and the hash of all bits.
 fn outputs() -> String {
     let (mut renderer, mut locator, mut lines) = (renderer(), common::locator(UM_PER_PX), String::new());
     for name in ["cap-classify", "cap-segment"] {
         let info =
             manifest::resolve(Path::new("."), &format!("builtin:{name}"), None).expect("it is built in");
-        let bytes = info.bytes().expect("it is built in");
-        let mut engine = Engine::load(&bytes, &info).expect("the shipped models load");
+        let model = info.bytes().expect("it is built in");
+        let mut engine = Engine::load(&model, &info).expect("the shipped models load");
+        assert!(matches!(engine, Engine::Int8(_)), "{name} runs in integers");
         for seed in 0..PICTURES {
             let (frame, _) = frame(&mut renderer, PixelFormat::Rgb3, seed);
             let mut blobs = ArrayVec::new();
@@ -181,45 +180,49 @@ fn outputs() -> String {
                 .run(&frame, blobs.first().copied(), &mut rgb)
                 .expect("the cap is found");
             let values = engine.run(&rgb).expect("the model runs");
-            let kept = values.iter().step_by(if values.len() > 100 { 97 } else { 1 });
-            let kept: Vec<String> = kept.map(|v| format!("{v:.5}")).collect();
-            lines += &format!("{name} {} picture {seed}: {}\n", hash(&bytes), kept.join(" "));
+            let bits: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let shown = match values.len() {
+                ..100 => format!("{values:?}"),
+                _ => values.iter().map(|v| f64::from(*v)).sum::<f64>().to_string(),
+            };
+            lines += &format!(
+                "{name} {} picture {seed}: {shown} {}\n",
+                hash(&model),
+                hash(&bits)
+            );
         }
     }
     lines
 }
 
-fn numbers(line: &str) -> (&str, Vec<f32>) {
-    let (what, values) = line.split_once(": ").expect("a name before the values");
-    let values = values.split(' ').map(|v| v.parse().expect("a number"));
-    (what, values.collect())
+#[test]
+fn the_shipped_models_give_the_same_to_the_bit() {
+    let own = outputs();
+    println!("{own}");
+    let other = of_another("models", &own).unwrap_or_else(outputs);
+    assert_eq!(own, other);
+}
+
+/// A hash of what each whole network gives for one picture.
+fn networks() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/nets");
+    let lines = nets::files(&folder).into_iter().map(|file| {
+        let net = nets::read(&file);
+        let side = net.side;
+        let lowered = int8::lower(&net.proto, "image", &[1, 3, side, side], "output").expect("a graph");
+        let region = lowered.whole().expect("all of it is in integers");
+        let plan = Arc::new(Plan::new(region, Isa::best()).expect("a plan"));
+        let mut output = vec![0.0; plan.outputs()[0].shape.iter().product()];
+        let mut state = State::new(plan);
+        state.run(&[&nets::picture(0, side)]);
+        state.output(0, &mut output);
+        let bits: Vec<u8> = output.iter().flat_map(|v| v.to_le_bytes()).collect();
+        format!("{}: {}\n", net.name, hash(&bits))
+    });
+    lines.collect()
 }
 
 #[test]
-fn the_shipped_models_give_the_same_within_a_tolerance() {
-    let own = outputs();
-    let other = of_another("models", &own).unwrap_or_else(outputs);
-    assert_eq!(own.lines().count(), other.lines().count());
-    for (own, other) in own.lines().zip(other.lines()) {
-        let ((what, values), (of, wanted)) = (numbers(own), numbers(other));
-        assert_eq!((what, values.len()), (of, wanted.len()));
-        let differences = values.iter().zip(&wanted).map(|(a, b)| (a - b).abs());
-        let largest = differences.clone().fold(0.0, f32::max);
-        let mean = differences.sum::<f32>() / values.len() as f32;
-        println!(
-            "{what}: {} values within {largest:.5}, {mean:.6} on average",
-            values.len()
-        );
-        let scores = values.len() < 100;
-        assert!(largest <= if scores { SCORE } else { PROBABILITY }, "{what}");
-        assert!(scores || mean <= PROBABILITY_MEAN, "{what}");
-        // Which label it is, is what a verdict rests on.
-        let best = |v: &[f32]| {
-            v.iter()
-                .enumerate()
-                .max_by(|a, b| a.1.total_cmp(b.1))
-                .map(|m| m.0)
-        };
-        assert!(!scores || best(&values) == best(&wanted), "{what}: another label");
-    }
+fn whole_networks_give_the_same_to_the_bit() {
+    insta::assert_snapshot!("networks", networks());
 }
