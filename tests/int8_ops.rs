@@ -214,7 +214,7 @@ fn zero_points_may_be_left_out() {
 fn what_tract_cannot_load_is_written_in_f32() {
     let (mut failures, mut seen) = (Vec::new(), 0);
     for case in &cases() {
-        let mut proto = read(case);
+        let mut proto = case.proto();
         let mut found = 0;
         for node in &mut proto.graph.as_mut().unwrap().node {
             if node.op_type.starts_with("QLinear") || node.op_type == "QGemm" {
