@@ -15,9 +15,11 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
-/// The graphs of tests/golden/ops.bin with their input's shape and output's name.
-fn graphs() -> &'static [(Vec<u8>, Vec<usize>, String)] {
-    static GRAPHS: OnceLock<Vec<(Vec<u8>, Vec<usize>, String)>> = OnceLock::new();
+/// A graph of tests/golden/ops.bin, its input's shape and its output's name.
+type Case = (Vec<u8>, Vec<usize>, String);
+
+fn graphs() -> &'static [Case] {
+    static GRAPHS: OnceLock<Vec<Case>> = OnceLock::new();
     GRAPHS.get_or_init(|| {
         let cases = ops::cases().into_iter();
         cases.map(|case| (case.model, case.shape, case.output)).collect()

@@ -169,7 +169,7 @@ fn each_second_costs_little_of_the_bus() {
         let whole = bus.state().bytes;
         status.counts.passed += 10;
         status.parts_per_min += 1.0;
-        status.at = status.at + units::Micros::from_secs(1);
+        status.at += units::Micros::from_secs(1);
         panel.show(&status, NOW, at(2)).unwrap();
         let part = bus.state().bytes - whole;
         let percent = part * 100 / whole;
