@@ -47,7 +47,7 @@ pub enum Function {
     Variable,
     Constant(f32),
     Unary(Unary, Arc<Function>),
-    /// With its [`Function::size`], because the two sides may be one and the same, again and again.
+    /// With its size, because the two sides may be one and the same, again and again.
     Binary(Pair, Arc<Function>, Arc<Function>, u32),
 }
 

@@ -5,7 +5,7 @@
 //! | [`onnx`] | the graph as the lowering wants it |
 //! | [`fold`] | constants and shapes |
 //! | [`function`] | functions of one number, and the tables made of them |
-//! | [`lower`] | ONNX nodes to operators on bytes |
+//! | [`mod@lower`] | ONNX nodes to operators on bytes |
 //! | [`ir`] | these operators |
 //! | [`partition`] | which run here and which are left to tract |
 //! | [`optimise`] | tables and residuals into the operators before them |
