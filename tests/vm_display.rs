@@ -3,7 +3,7 @@
 mod vm;
 
 use elek::control::Client;
-use elek::device::framebuffer::{Framebuffer, FramebufferError};
+use elek::device::framebuffer::{Console, Framebuffer, FramebufferError};
 use elek::display::Canvas;
 use elek::station::event::Counts;
 use elek::station::event::{AlarmKind, Trouble};
@@ -50,6 +50,8 @@ fn drawn(width: u32, height: u32) -> Canvas {
 #[ignore = "needs the virtual machine: make test-vm"]
 fn the_framebuffer_shows_what_the_picture_file_shows() {
     let vfb = Vfb::load();
+    // Its cursor would blink over the picture, now and then between drawing and looking.
+    let _silenced = Console::silence(Path::new("/dev/tty0")).expect("the kernel has a text console");
     for (width, height, bits, off) in [
         (240, 240, 32, 0),
         (320, 240, 16, 8),

@@ -380,7 +380,17 @@ fn a_chip_that_is_pulled_out_raises_trouble_and_is_taken_up_again() {
     let mut sim = GpioSim::new("gone", &NAMES);
     sim.pull("PE_BIN", Pull::Up);
     let listener = Listener::start(&station("gone", &encoder_lines("gone"))).unwrap();
-    edge(&listener, Input::BinFull, true);
+    let full = |event: &Event| {
+        matches!(
+            event,
+            Event::Level {
+                input: Input::BinFull,
+                active: true,
+                ..
+            }
+        )
+    };
+    until(&listener, "the level of the bin", full);
     for _ in 0..2 {
         sim.unplug();
         trouble(&listener, Trouble::LinesLost, true);
