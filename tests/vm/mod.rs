@@ -6,6 +6,7 @@ pub mod gpio_sim;
 pub mod line;
 pub mod screen;
 pub mod station;
+pub mod v4l;
 pub mod vivid;
 
 use std::path::{Path, PathBuf};

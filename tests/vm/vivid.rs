@@ -3,12 +3,12 @@
 //! Frames are written to the output device at 1280 × 720 and come out of the capture device at a
 //! quarter of that in each direction, 24 times per second; slowly, because the guest is slow.
 
-use super::{modprobe, read, unload, wait_until, write};
+use super::v4l::{self, ioctl};
+use super::{modprobe, unload, wait_until, write};
 use memmap2::{MmapMut, MmapOptions};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -103,19 +103,13 @@ impl Drop for Vivid {
 }
 
 fn nodes() -> (PathBuf, PathBuf) {
-    let find = |name: &str| {
-        let entries = std::fs::read_dir("/sys/class/video4linux").ok()?;
-        let mut nodes = entries.flatten().map(|entry| entry.path());
-        let node = nodes.find(|path| path.join("name").exists() && read(&path.join("name")) == name)?;
-        Some(Path::new("/dev").join(node.file_name()?)).filter(|device| device.exists())
-    };
     let (capture, output) = ("vivid-000-vid-cap", "vivid-000-vid-out");
     wait_until("vivid's devices", || {
-        find(capture).is_some() && find(output).is_some()
+        v4l::named(capture).is_some() && v4l::named(output).is_some()
     });
     (
-        find(capture).expect("just seen"),
-        find(output).expect("just seen"),
+        v4l::named(capture).expect("just seen"),
+        v4l::named(output).expect("just seen"),
     )
 }
 
@@ -124,19 +118,9 @@ fn open(path: &Path) -> File {
     file.unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()))
 }
 
-/// The number of a V4L2 request that reads and writes `bytes` (`_IOWR` of the kernel).
-const fn request(number: u32, bytes: usize) -> u64 {
-    (3 << 30 | (bytes as u64) << 16 | (b'V' as u64) << 8) | number as u64
-}
-
-fn ioctl(file: &File, request: u64, words: &mut [u32]) -> io::Result<()> {
-    // SAFETY: `words` is as long as the number of the request says, and outlives the call.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, words.as_mut_ptr()) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+/// The number of a V4L2 request that reads and writes `bytes`.
+const fn request(number: u32, bytes: u32) -> u64 {
+    v4l::request(v4l::READS | v4l::WRITES, b'V', number, bytes)
 }
 
 fn set_control(file: &File, control: Control, value: i32) -> io::Result<()> {
@@ -339,7 +323,7 @@ impl Screen {
 
 /// `VIDIOC_STREAMON`, which only writes.
 const fn stream_on() -> u64 {
-    1 << 30 | 4 << 16 | (b'V' as u64) << 8 | 18
+    v4l::request(v4l::WRITES, b'V', 18, 4)
 }
 
 impl Square {

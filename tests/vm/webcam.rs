@@ -5,6 +5,7 @@
 //! (USB Device Class Definition for Video Devices 1.5, chapter 4), so that what the camera was really told is known.
 //! It delivers no pictures: the simulated device controller has no isochronous transfers.
 
+use crate::vm::v4l::{READS, WRITES, ioctl, named, node, request};
 use crate::vm::{modprobe, read, wait_until, write};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::collections::BTreeMap;
@@ -90,10 +91,8 @@ impl Webcam {
         describe();
         let controls = Arc::new(Mutex::new(controls(modes)));
         let stop = Arc::new(AtomicBool::new(false));
-        wait_until("the gadget's own device", || {
-            node(|path| read(&path.join("name")) == UDC_DRIVER).is_some()
-        });
-        let own = node(|path| read(&path.join("name")) == UDC_DRIVER).expect("just seen");
+        wait_until("the gadget's own device", || named(UDC_DRIVER).is_some());
+        let own = named(UDC_DRIVER).expect("just seen");
         let firmware = Firmware {
             device: OpenOptions::new()
                 .read(true)
@@ -274,17 +273,6 @@ fn connect() {
         .unwrap_or_else(|error| fail("the host refuses the cable", &error));
 }
 
-/// The first video device that is so.
-fn node(is: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let entries = std::fs::read_dir("/sys/class/video4linux").ok()?;
-    let found = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| is(path))?;
-    let device = Path::new("/dev").join(found.file_name()?);
-    device.exists().then_some(device)
-}
-
 /// The station's side. Its second device carries what is known about the pictures.
 fn host_node() -> Option<PathBuf> {
     node(|path| {
@@ -445,22 +433,4 @@ fn streaming() -> [u8; 34] {
     bytes[22..26].copy_from_slice(&1_024_u32.to_le_bytes());
     bytes[26..30].copy_from_slice(&48_000_000_u32.to_le_bytes());
     bytes
-}
-
-const WRITES: u32 = 1;
-const READS: u32 = 2;
-
-/// The number of a request of the kernel (`_IOC`).
-const fn request(direction: u32, kind: u8, number: u32, bytes: u32) -> u64 {
-    (direction << 30 | bytes << 16 | (kind as u32) << 8 | number) as u64
-}
-
-fn ioctl(file: &File, request: u64, words: &mut [u32]) -> io::Result<()> {
-    // SAFETY: `words` is as long as the number of the request says, and outlives the call.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, words.as_mut_ptr()) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }

@@ -5,7 +5,7 @@ use super::super::ir::{Conv, Id, Op, OpKind, PairOp, Part, Pool};
 use super::super::onnx::volume;
 use super::arena::Arena;
 use super::floats::{FloatConv, FloatResize};
-use super::{Input, Kernel, Output, Permute, Plan, Region, Step, Values, kind_name, quant_of};
+use super::{Kernel, Output, Permute, Plan, Region, Step, Values, kind_name, quant_of};
 use crate::kernels::binary::{Binary, BinaryOp, Operand};
 use crate::kernels::check::Misfit;
 use crate::kernels::conv::{ConvShape, ConvSpec, PackedConv};
@@ -187,13 +187,7 @@ impl Builder<'_> {
                 Ok(())
             }
             OpKind::External { external, order } => {
-                let is_it = |input: &Input| input.value == *external;
-                let input = self
-                    .region
-                    .inputs
-                    .iter()
-                    .position(is_it)
-                    .context("an input is missing")?;
+                let input = self.place_of(*external)?;
                 let kernel = Kernel::External {
                     input,
                     order: *order,
@@ -367,14 +361,15 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Which of the region's inputs a value from outside is.
+    fn place_of(&self, external: usize) -> Result<usize> {
+        let mut inputs = self.region.inputs.iter();
+        let place = inputs.position(|input| input.value == external);
+        place.context("an input is missing")
+    }
+
     fn quantize(&mut self, output: Id, external: usize, order: FloatOrder) -> Result<()> {
-        let is_it = |input: &Input| input.value == external;
-        let input = self
-            .region
-            .inputs
-            .iter()
-            .position(is_it)
-            .context("an input is missing")?;
+        let input = self.place_of(external)?;
         let quant = quant_of(&self.region.program, output);
         let kernel = Quantize {
             order,
