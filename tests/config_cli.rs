@@ -40,7 +40,7 @@ fn a_bad_file_ends_with_2_and_says_where() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let bad = file(
         folder.path(),
-        &elek::config::DEFAULT.replace("coast_mm = 80.0", "coast_mm = \"80\""),
+        &elek::config::DEFAULT.replace("coast_mm = 220.0", "coast_mm = \"80\""),
     );
     let checked = elek(&["check", &bad]);
     assert_eq!(checked.status.code(), Some(2));
@@ -68,7 +68,7 @@ fn json_is_for_scripts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let bad = file(
         folder.path(),
-        &elek::config::DEFAULT.replace("coast_mm = 80.0", "coast_mm = -1"),
+        &elek::config::DEFAULT.replace("coast_mm = 220.0", "coast_mm = -1"),
     );
     let checked = elek(&["check", "--json", &bad]);
     assert_eq!(checked.status.code(), Some(2));

@@ -222,7 +222,7 @@ fn station(chip: &str, encoder: &str) -> Arc<Config> {
         .replace("chip = \"sim\"", &format!("chip = \"{chip}\""))
         .replace("name = \"PE_TRIG\" }", "name = \"PE_TRIG\", active = \"low\" }")
         .replace("source.simulated]", "source.v4l2]\ndevice = \"/dev/video0\"")
-        .replace("seed = 1\nparts_per_s = 10.0\ndefective = 0.15", "gain = 3")
+        .replace("seed = 1\nparts_per_s = 20.0\ndefective = 0.15", "gain = 3")
         .replace("source = \"simulated\" ", &format!("source = {encoder} "))
         .replace("pulses_per_mm = 4.0", "pulses_per_mm = 1.0");
     let config = elek::config::parse(&text, "station.toml", Path::new("/tmp"));

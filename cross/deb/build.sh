@@ -45,9 +45,9 @@ stage() {
         install -D -m 644 "systemd/$unit.service" "$root/lib/systemd/system/$unit.service"
     done
     install -d "$root/etc/elek"
-    # The built-in line, with its record where the service may write.
+    # The built-in line, with its record where the service may write, at a rate for small boxes.
     "${elek[@]}" config default |
-        sed 's|"elek-data"|"/var/lib/elek"|; s|"elek-data/|"/var/lib/elek/|' >"$root/etc/elek/station.toml"
+        sed 's|"elek-data"|"/var/lib/elek"|; s|"elek-data/|"/var/lib/elek/|; s|^parts_per_s = 20.0|parts_per_s = 10.0|' >"$root/etc/elek/station.toml"
     "${elek[@]}" check "$root/etc/elek/station.toml" >/dev/null
     "${elek[@]}" man --all "$root/usr/share/man/man1"
     install -d "$root/usr/share/bash-completion/completions" "$root/usr/share/zsh/vendor-completions" \

@@ -2,7 +2,8 @@
 
 use super::session::{Outcome, Session, Show};
 use super::summary::Summary;
-use crate::config::{self, Config};
+use crate::config::arithmetic::{self, Facts, Finding, Level};
+use crate::config::{self, CameraSource, Config};
 use crate::display;
 use crate::outputs::link::Peer;
 use anyhow::{Context, Result};
@@ -22,6 +23,9 @@ pub struct Args {
     /// Draws the parts and their defects; another number, other parts.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Parts that the line brings; a slow machine keeps up with fewer.
+    #[arg(long, value_name = "N")]
+    parts_per_s: Option<f64>,
     /// Threads that run models.
     #[arg(long, value_name = "N", default_value_t = 2)]
     workers: usize,
@@ -38,6 +42,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Ok(config) => config,
         Err(report) => anyhow::bail!("{report}"),
     };
+    if let Some(rate) = args.parts_per_s {
+        feed(&mut config, rate)?;
+    }
     let out = fresh_folder(&args.out)?;
     config.record.path = out.clone();
     config.display.png = None;
@@ -78,6 +85,24 @@ pub fn run(args: Args) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Another number of parts, if they have room on the belt.
+fn feed(config: &mut Config, parts_per_s: f64) -> Result<()> {
+    anyhow::ensure!(
+        (0.01..=1_000.0).contains(&parts_per_s),
+        "--parts-per-s has to be from 0.01 to 1000"
+    );
+    if let CameraSource::Simulated(source) = &mut config.cameras[0].source {
+        source.parts_per_s = parts_per_s;
+    }
+    let findings = arithmetic::check(config, &Facts::default());
+    match findings.iter().find(|finding| finding.level == Level::Error) {
+        None => Ok(()),
+        Some(Finding { words, numbers, .. }) => {
+            anyhow::bail!("{words} ({numbers}); use a smaller --parts-per-s")
+        }
+    }
 }
 
 /// Makes `out`, or empties it when an earlier demo made it.

@@ -32,6 +32,8 @@ pub struct Summary {
 pub struct Truth {
     /// Leading edges that crossed the photo-eye.
     pub crossed: u64,
+    /// How fast they followed each other, stops of the belt included; of the last 4,096.
+    pub parts_per_s: Option<f64>,
     /// Parts with a defect among those that left the belt.
     pub defective: u64,
     pub good: u64,
@@ -106,12 +108,21 @@ impl Truth {
         };
         Truth {
             crossed,
+            parts_per_s: rate(finished),
             defective: count(true, None),
             good: count(false, None),
             escapes: count(true, Some(Whereabouts::Passed)),
             false_rejects: count(false, Some(Whereabouts::Removed)),
         }
     }
+}
+
+/// From the first leading edge to the last.
+fn rate(finished: &[PartTruth]) -> Option<f64> {
+    let edges = || finished.iter().filter_map(|truth| truth.crossed_at);
+    let (first, last) = (edges().min()?, edges().max()?);
+    let gaps = edges().count() - 1;
+    (last > first).then(|| gaps as f64 * 1e6 / last.since(first).get() as f64)
 }
 
 impl Stage {
@@ -175,8 +186,10 @@ impl Truth {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nwhat really happened, by the line's own count of {} parts",
-            self.crossed
+            "\nwhat really happened, by the line's own count of {} parts{}",
+            self.crossed,
+            self.parts_per_s
+                .map_or(String::new(), |rate| format!(", {rate:.1} parts/s"))
         )?;
         writeln!(
             f,

@@ -191,7 +191,7 @@ mod tests {
         let text = crate::config::DEFAULT
             .replace("chip = \"sim\"", "chip = \"io\"")
             .replace("source.simulated]", "source.v4l2]\ndevice = \"/dev/video0\"")
-            .replace("seed = 1\nparts_per_s = 10.0\ndefective = 0.15", "gain = 3")
+            .replace("seed = 1\nparts_per_s = 20.0\ndefective = 0.15", "gain = 3")
             .replace(
                 "source = \"simulated\" ",
                 "source = { lines = { a = { chip = \"io\", line = 7 } } } ",

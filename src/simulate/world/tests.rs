@@ -187,3 +187,29 @@ fn a_bounce_adds_edges_but_no_part() {
         "a bounce adds, an overlooked part takes one"
     );
 }
+
+/// Steadily, in every second.
+#[test]
+fn the_built_in_line_brings_as_many_parts_as_it_says() {
+    let parsed = crate::config::parse(crate::config::DEFAULT, "default.toml", std::path::Path::new("."));
+    let config = parsed.unwrap_or_else(|report| panic!("{report}"));
+    let mut world = World::with_options(&config, WorldOptions::of(&config, 1), Instant::ZERO);
+    let mut events = Vec::new();
+    world.output(config.belt.permit, true, at_ms(100));
+    (1..=1_500).for_each(|step| world.advance(at_ms(step * 10), &mut events));
+    let edge = |event: &WorldEvent| match event {
+        WorldEvent::Sensed(Event::Edge {
+            input: Input::PhotoEye(_),
+            active: true,
+            at,
+        }) => Some(*at),
+        _ => None,
+    };
+    let edges: Vec<Instant> = events.iter().filter_map(edge).collect();
+    // The belt runs up first.
+    for second in 2..15 {
+        let within = at_ms(second * 1_000)..at_ms((second + 1) * 1_000);
+        let parts = edges.iter().filter(|at| within.contains(at)).count();
+        assert!((19..=21).contains(&parts), "second {second}: {parts}");
+    }
+}
