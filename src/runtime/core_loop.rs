@@ -163,8 +163,13 @@ impl CoreLoop {
         while let Some(event) = todo.again.pop_front() {
             let now = self.clock.now();
             self.publisher.note(&event);
+            // Costs nothing unless asked for; ticks would bury what matters.
+            if !matches!(event, Event::Tick) {
+                tracing::trace!(at = now.as_micros(), ?event, "core takes");
+            }
             self.station.handle(now, event, &mut todo.actions);
             for action in todo.actions.drain(..) {
+                tracing::trace!(at = now.as_micros(), ?action, "core asks for");
                 self.carry_out(action, &mut todo.again);
             }
         }

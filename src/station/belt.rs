@@ -14,9 +14,12 @@ const HISTORY: usize = 512;
 /// Samples nearer than this replace each other, so that a fast encoder does not
 /// shorten the remembered time.
 const SAMPLE_APART: Micros = Micros::new(1_000);
-/// A belt whose encoder is silent this long is taken to stand. Devices batch up
-/// to 10 ms; three batches missing is no coincidence.
-const SILENCE_MIN: Micros = Micros::from_millis(30);
+/// Devices hand counts in up to this late.
+const BATCH: Micros = Micros::from_millis(10);
+/// A belt whose encoder is silent this long is taken to stand: three batches missing is no coincidence.
+const SILENCE_MIN: Micros = Micros::from_millis(3 * BATCH.get() / 1_000);
+/// A slow belt may be silent for longer. How fast it can still be falls with every look.
+const LOOK_AGAIN: Micros = Micros::from_millis(5);
 /// Shortest and longest stretch the speed is taken over, and how many counts it
 /// should cover: 32 counts keep the rounding of a count near 3 %.
 const SPEED_OVER_MIN: Micros = Micros::from_millis(10);
@@ -75,6 +78,8 @@ pub struct Belt {
     history: Vec<Sample>,
     newest: usize,
     speed: Speed,
+    /// Up to here no count has come after the last one, long enough to mean that there was none.
+    quiet_until: Option<Instant>,
 }
 
 impl Belt {
@@ -115,6 +120,7 @@ impl Belt {
             history,
             newest: 0,
             speed: Speed::ZERO,
+            quiet_until: None,
         }
     }
 
@@ -137,6 +143,7 @@ impl Belt {
         if at < last.at {
             return Reading::Ignored;
         }
+        self.quiet_until = None;
         let position = BeltPosition::from_micrometres(
             (i128::from(counts - zero) * 1_000_000_000 / i128::from(counts_per_km)) as i64,
         );
@@ -156,6 +163,14 @@ impl Belt {
         self.push(at, position);
         self.speed = self.measure();
         Reading::Moved
+    }
+
+    /// All counts with a stamp before `until` have been told, but for what the device keeps back.
+    pub fn heard(&mut self, until: Instant, now: Instant) {
+        let (last, until) = (self.last().at, until - BATCH);
+        if matches!(self.motion, Motion::Encoder { .. }) && now.since(last) > SILENCE_MIN && until > last {
+            self.quiet_until = Some(until);
+        }
     }
 
     /// The belt-running input changed.
@@ -250,10 +265,16 @@ impl Belt {
         Speed::from_um_per_s((i128::from(moved) * 1_000_000 / i128::from(over)) as i64)
     }
 
-    /// Speed as last measured; zero when the encoder has been silent.
+    /// Speed as last measured, but no faster than an encoder lets it be that has not told of another
+    /// count since; zero when it has been silent for longer than the slowest belt would be.
     pub fn speed(&self, now: Instant) -> Speed {
+        let quiet = now.since(self.last().at);
         match self.motion {
-            Motion::Encoder { .. } if now.since(self.last().at) > self.silence => Speed::ZERO,
+            Motion::Encoder { .. } if quiet > self.silence => Speed::ZERO,
+            Motion::Encoder { .. } if quiet > SILENCE_MIN => {
+                let most = self.resolution.as_micrometres() * 1_000_000 / (quiet.get() - SILENCE_MIN.get());
+                Speed::from_um_per_s(self.speed.as_um_per_s().clamp(-most, most))
+            }
             _ => self.speed,
         }
     }
@@ -269,11 +290,13 @@ impl Belt {
         self.speed(now) < self.creep
     }
 
-    /// When a moving belt counts as standing unless another sample comes.
-    pub fn silent_at(&self) -> Option<Instant> {
+    /// When a belt is slower than before, or counts as standing, unless another sample comes.
+    pub fn slower_at(&self, now: Instant) -> Option<Instant> {
         match self.motion {
             Motion::Encoder { .. } if self.speed != Speed::ZERO => {
-                Some(self.last().at + self.silence + Micros::new(1))
+                let last = self.last().at;
+                let stands = last + self.silence + Micros::new(1);
+                Some(stands.min((last + SILENCE_MIN).max(now) + LOOK_AGAIN))
             }
             _ => None,
         }
@@ -292,11 +315,11 @@ impl Belt {
     pub fn position_at(&self, at: Instant) -> BeltPosition {
         let last = self.last();
         if at >= last.at {
-            let ahead = match self.motion {
-                Motion::Encoder { .. } => at.since(last.at).min(self.silence),
-                Motion::Time { .. } => at.since(last.at),
-            };
-            return last.position + self.speed.travel(ahead);
+            return last.position
+                + match self.motion {
+                    Motion::Encoder { .. } => self.predicted(at),
+                    Motion::Time { .. } => self.speed.travel(at.since(last.at)),
+                };
         }
         let mut later = last;
         for back in 1..self.history.len() {
@@ -310,6 +333,20 @@ impl Belt {
             later = sample;
         }
         later.position
+    }
+
+    /// How far an encoder's belt has come at `at` since its last count: what counts may be under way,
+    /// and less than one more. Where it was quiet, nothing is under way.
+    fn predicted(&self, at: Instant) -> Length {
+        let last = self.last().at;
+        let (from, under_way) = match self.quiet_until {
+            Some(quiet) => (quiet, Length::ZERO),
+            None => (last, self.speed.travel(SILENCE_MIN).abs()),
+        };
+        let most = (under_way + self.resolution).as_micrometres();
+        let ahead = at.since(from).get().clamp(0, self.silence.get());
+        let ahead = self.speed.travel(Micros::new(ahead)).as_micrometres();
+        Length::from_micrometres(ahead.clamp(-most, most))
     }
 
     /// Two sightings of one edge lie no further apart than this.
@@ -422,6 +459,47 @@ mod tests {
             belt.position_at(at(9_000)),
             BeltPosition::from_micrometres(115_000)
         );
+    }
+
+    /// Of a belt that may be slow, a count can be long in coming. That is no reason to believe that it runs on as
+    /// fast as it did.
+    #[test]
+    fn a_slow_belts_silent_encoder_means_that_it_became_slower() {
+        let mut config = testing::config().belt;
+        config.speed_min = Speed::from_um_per_s(1_000);
+        let mut belt = Belt::new(&config, at(0));
+        for t in 0..=200 {
+            belt.encoder(2 * t, at(t));
+        }
+        let ahead = BeltPosition::from_micrometres(150_000);
+        assert_eq!(belt.speed(at(230)), Speed::from_um_per_s(500_000));
+        assert_eq!(belt.when(ahead, at(230)), Some(at(300)));
+        // Within 70 ms no second count of a quarter of a millimetre: less than that in the last 40.
+        assert_eq!(belt.speed(at(270)), Speed::from_um_per_s(6_250));
+        let reached = belt.when(ahead, at(270)).expect("it creeps");
+        assert!(reached > at(8_000), "{reached:?}");
+        assert_eq!(
+            belt.position_at(at(900)),
+            BeltPosition::from_micrometres(115_250),
+            "what may be under way, and one count"
+        );
+        belt.heard(at(270), at(270));
+        assert_eq!(belt.position_at(at(255)), BeltPosition::from_micrometres(100_000));
+        assert_eq!(
+            belt.position_at(at(900)),
+            BeltPosition::from_micrometres(100_250),
+            "nothing is under way"
+        );
+        assert!(!belt.stands(at(949)) && belt.stands(at(951)));
+        let looks = std::iter::successors(Some(at(200)), |&now| belt.slower_at(now).filter(|&at| at > now));
+        let looks: Vec<_> = looks.collect();
+        assert_eq!(looks[1], at(235));
+        assert!(
+            looks
+                .windows(2)
+                .all(|pair| pair[1].since(pair[0]) <= Micros::from_millis(35))
+        );
+        assert_eq!(looks.last(), Some(&Instant::from_micros(950_001)));
     }
 
     #[test]

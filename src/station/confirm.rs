@@ -98,7 +98,8 @@ impl Station {
         };
         let reject = &self.config.reject;
         let acts_from = actual + reject.lag_on;
-        let acts_to = off.map_or(now, |off| off + reject.lag_off);
+        // While it is on, only what is known: a belt that stops is found out after a while.
+        let acts_to = off.map_or(now.min(self.belt.known_until()), |off| off + reject.lag_off);
         if acts_to < acts_from || (off.is_none() && now < acts_from) {
             return;
         }

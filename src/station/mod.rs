@@ -335,6 +335,7 @@ impl Station {
     /// Everything that time alone brings about.
     fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let heard = self.heard_until(now);
+        self.belt.heard(heard, now);
         for input in INPUTS {
             if let Some(settled) = self.eyes.of(input).poll(heard) {
                 self.on_settled(now, input, settled, actions);
@@ -535,7 +536,7 @@ impl Station {
         let rest: [Option<Instant>; 6] = [
             self.schedule.deadline(&self.belt, now),
             self.behind.map(|behind| behind.told + HANDED_IN + Micros::new(1)),
-            self.belt.silent_at(),
+            self.belt.slower_at(now),
             self.watch_deadline(now),
             ending,
             standing,

@@ -46,6 +46,8 @@ pub(crate) struct Rig {
     /// Added to what the encoder tells, in µm.
     pub slipped: i64,
     pub actuator_works: bool,
+    /// What the encoder told last.
+    counted: Option<i64>,
     sequence: u32,
     odd_frames: u64,
     pulses: BTreeMap<PulseId, (PulsePlan, bool)>,
@@ -95,6 +97,7 @@ impl Rig {
             blind: false,
             slipped: 0,
             actuator_works: true,
+            counted: None,
             sequence: 0,
             odd_frames: 0,
             pulses: BTreeMap::new(),
@@ -188,11 +191,14 @@ impl Rig {
         self.sensors();
         if self.now % ENCODER_EVERY == 0 {
             let counts = (self.position + self.slipped) * 4 / 1_000;
-            self.event(Event::Encoder {
-                lane: LaneId(0),
-                counts,
-                at: self.at(),
-            });
+            // As lines have it: while the belt stands there is nothing to tell.
+            if self.counted.replace(counts) != Some(counts) {
+                self.event(Event::Encoder {
+                    lane: LaneId(0),
+                    counts,
+                    at: self.at(),
+                });
+            }
         }
         if self.exposes() {
             self.expose();

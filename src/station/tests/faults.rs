@@ -37,6 +37,36 @@ fn lost_outputs_stop_the_belt_and_what_was_planned_is_told_again() {
     assert!(!rig.permit(), "a person has to acknowledge");
 }
 
+/// A belt that may be as slow as a count in a quarter of a second stops in front of the reject. Until it is known to
+/// stand, no reject is fired for a place that the belt would have reached at its last speed.
+#[test]
+fn a_belt_that_may_be_slow_and_stops_fires_nothing() {
+    let mut config = testing::config();
+    config.belt.speed_min = Speed::from_um_per_s(1_000);
+    let mut rig = Rig::with(config);
+    rig.lay(50, false);
+    // 40 to 150 mm in front of the reject: what it would have come to within the silence, and before that.
+    let mut ran = 0;
+    for before in (40..150).rev().step_by(10) {
+        let to = 50 + 420 - before;
+        rig.speed = 500_000;
+        rig.run((to - ran) * 2);
+        ran = to;
+        rig.speed = 0;
+        rig.run(1_000);
+        let pulses = rig.entries().filter(|e| matches!(e, Entry::Fired { .. })).count();
+        assert_eq!(
+            (pulses, rig.station.belt.stands(rig.at())),
+            (0, true),
+            "{before} mm before it"
+        );
+    }
+    rig.speed = 500_000;
+    rig.run(700);
+    assert_eq!(rig.fates(), [(1, Fate::Confirmed)]);
+    assert_eq!(rig.alarms(), []);
+}
+
 #[test]
 fn a_refused_pulse_is_a_fault_and_its_part_is_looked_for() {
     let mut rig = Rig::new();
