@@ -8,7 +8,7 @@
 
 use elek::kernels::binary::{Binary, BinaryOp, Operand};
 use elek::kernels::conv::{ConvShape, ConvSpec, PackedConv};
-use elek::kernels::finish::{Finish, Middle, Residual, WIDE};
+use elek::kernels::finish::{Divisor, Finish, Middle, Residual, WIDE};
 use elek::kernels::isa::Isa;
 use elek::kernels::layout::Layout;
 use elek::kernels::spatial::{MaxPool, Window};
@@ -33,6 +33,8 @@ enum Kind {
     DepthwiseWide,
     DepthwiseCareful,
     Sum,
+    /// The same without a factor in the place of the division.
+    Divided,
     Pool,
 }
 
@@ -50,6 +52,7 @@ impl Kind {
             Kind::DepthwiseWide => " depthwise wide table",
             Kind::DepthwiseCareful => " depthwise of -128",
             Kind::Sum => " sum",
+            Kind::Divided => " sum divided",
             Kind::Pool => " pool",
         }
     }
@@ -78,7 +81,7 @@ struct Layer {
 
 /// Of ResNet50, then of EfficientNet.
 #[rustfmt::skip]
-const LAYERS: [Layer; 36] = [
+const LAYERS: [Layer; 37] = [
     Layer { kind: Kind::Plain, side: 224, inputs: 3, outputs: 64, window: 7, stride: 2 },
     Layer { kind: Kind::Pool, side: 112, inputs: 64, outputs: 64, window: 3, stride: 2 },
     Layer { kind: Kind::Plain, side: 56, inputs: 64, outputs: 64, window: 3, stride: 1 },
@@ -95,6 +98,7 @@ const LAYERS: [Layer; 36] = [
     Layer { kind: Kind::Added, side: 14, inputs: 256, outputs: 1024, window: 1, stride: 1 },
     Layer { kind: Kind::Added, side: 7, inputs: 512, outputs: 2048, window: 1, stride: 1 },
     Layer { kind: Kind::Sum, side: 56, inputs: 256, outputs: 256, window: 1, stride: 1 },
+    Layer { kind: Kind::Divided, side: 56, inputs: 256, outputs: 256, window: 1, stride: 1 },
     Layer { kind: Kind::Plain, side: 1, inputs: 2048, outputs: 1000, window: 1, stride: 1 },
     Layer { kind: Kind::Plain, side: 224, inputs: 3, outputs: 32, window: 3, stride: 2 },
     Layer { kind: Kind::Plain, side: 112, inputs: 32, outputs: 16, window: 1, stride: 1 },
@@ -176,7 +180,7 @@ impl Layer {
         let (input, second) = (bytes(self.input().span(), 7), bytes(output.span(), 11));
         let rows = 0..output.height;
         let (work, kernels): (u64, Vec<Kernel>) = match self.kind {
-            Kind::Sum => {
+            Kind::Sum | Kind::Divided => {
                 let sum = self.sum();
                 let kernel = |isa: &Isa| {
                     let (isa, sum, rows, a, b) = (*isa, sum.clone(), rows.clone(), &input, &second);
@@ -210,19 +214,22 @@ impl Layer {
     }
 
     fn sum(&self) -> Binary {
-        let operand = |zero| Operand {
+        let operand = |zero, scale| Operand {
             layout: self.output(),
             zero,
+            scale,
         };
-        Binary {
-            op: BinaryOp::Add {
-                a_ratio: 0.7,
-                b_ratio: 0.6,
-            },
-            a: operand(3),
-            b: operand(90),
+        let sum = Binary {
+            op: BinaryOp::Add,
+            a: operand(3, 0.7),
+            b: operand(90, 0.6),
             output: self.output(),
+            step: Divisor::Step(1.1),
             finish: Finish::plain(100),
+        };
+        match self.kind {
+            Kind::Divided => sum,
+            _ => sum.quickened(),
         }
     }
 
@@ -265,13 +272,14 @@ impl Layer {
             zero: 100,
             low: 0,
             high: 255,
-            ratio: 0.9,
+            scale: 0.9,
         };
         let residual = Residual {
             layout: shape.output,
             zero: 4,
-            ratio: 0.7,
+            scale: 0.7,
             middle: (self.kind == Kind::Middle).then_some(middle),
+            step: Divisor::Step(1.1),
         };
         let mut weights: Vec<i8> = (0..self.outputs * shape.depth())
             .map(|i| ((i * 13 % 255) as i32 - 127) as i8)

@@ -32,30 +32,21 @@ const NETS: [&str; 15] = [
 
 /// Share of the multiply-accumulates that has to be done in integers.
 const INTEGERS: f64 = 0.99;
-/// A label may change where the best two are nearer to each other than so many steps of the output. These networks are not
-/// trained, ONNX Runtime is up to 20 steps away from itself: beyond that distance all labels have to be equal, within it all
-/// but these.
+/// A label may change only where the best two are nearer to each other than so many steps of the output; or where ONNX
+/// Runtime's fused graph gives the same output as elek, and so the same label.
 const MARGIN: f32 = 3.0;
-const OTHER_LABEL: [(&str, usize); 1] = [("efficientnet_b2", 11)];
 /// Of the pictures that are named, those for which elek is as far from the unfused graph as ONNX Runtime's fused one.
-const EQUAL: f64 = 0.8;
+const EQUAL: f64 = 0.85;
 /// Of the pixels that one or the other marks, those that both mark.
 const OVERLAP: f64 = 0.98;
 
 /// The references' deviations are stored as f32.
 const ROUNDED: f64 = 1.000_01;
 /// Networks that are further from the unfused graph in the mean than ONNX Runtime's fused one, by these factors; at most, none
-/// is. Convolutions are equal to its; its sums of two tensors are reckoned in another order, so that other values that lie at
-/// a half go the other way, and a network of many layers multiplies each: which of the two comes out nearer is chance. Neither
-/// is nearer on the whole: all networks together are compared too.
-const BY_CHANCE: [(&str, f64); 6] = [
-    ("efficientnet_b1", 1.18),
-    ("efficientnet_b4", 1.03),
-    ("efficientnet_b7", 1.14),
-    ("resnet101", 1.1),
-    ("unet_resnet50", 1.03),
-    ("unet_resnet50_4", 1.15),
-];
+/// is. All operators but convolutions give what the unfused graph gives, and these give the bytes of ONNX Runtime's integer
+/// kernels, whose exact sums lie at a half where sums in f32 do not. ONNX Runtime's other operators differ as well; in one
+/// picture of this network that takes it back a little.
+const BY_CHANCE: [(&str, f64); 1] = [("efficientnet_b4", 1.015)];
 
 /// Outputs of one network for all its pictures.
 struct Outputs {
@@ -66,8 +57,8 @@ struct Outputs {
     /// The same of its own fused graph.
     fused_furthest: f64,
     fused_mean: f64,
-    /// Pictures for which both are equally far: mostly, where they are equal.
-    equal: usize,
+    /// By picture: both are equally far, at most and in the mean. So they are equal.
+    equal: Vec<bool>,
 }
 
 fn region(net: &Net) -> Region {
@@ -106,7 +97,7 @@ fn outputs(net: &Net, region: &Region) -> Outputs {
     let plan = Arc::new(Plan::new(region, Isa::best()).unwrap());
     let mut state = State::new(plan);
     let (mut own, mut furthest, mut mean) = (Vec::new(), 0.0, 0.0);
-    let (mut fused_furthest, mut fused_mean, mut equal) = (0.0, 0.0, 0);
+    let (mut fused_furthest, mut fused_mean, mut equal) = (0.0, 0.0, Vec::new());
     let count = net.references.len() as f64;
     for (number, reference) in net.references.iter().enumerate() {
         let mut output = vec![0.0; reference.output.len()];
@@ -114,10 +105,11 @@ fn outputs(net: &Net, region: &Region) -> Outputs {
         state.output(0, &mut output);
         let off = output.iter().zip(&reference.output);
         let off = off.map(|(a, b)| f64::from((a - b).abs()));
-        furthest = off.clone().fold(furthest, f64::max);
+        let own_furthest = off.clone().fold(0.0, f64::max);
         let own_mean = off.sum::<f64>() / output.len() as f64;
-        mean += own_mean / count;
-        equal += usize::from((own_mean - f64::from(reference.mean)).abs() < 1e-6);
+        (furthest, mean) = (f64::max(furthest, own_furthest), mean + own_mean / count);
+        let alike = |own: f64, fused: f32| (own - f64::from(fused)).abs() < 1e-6;
+        equal.push(alike(own_furthest, reference.furthest) && alike(own_mean, reference.mean));
         fused_furthest = f64::max(fused_furthest, reference.furthest.into());
         fused_mean += f64::from(reference.mean) / count;
         own.push(output);
@@ -142,15 +134,13 @@ fn top(values: &[f32]) -> (usize, f32) {
 }
 
 /// Pictures whose label is decided, and those of them where elek gives another although it may not.
-fn labels(net: &Net, own: &[Vec<f32>]) -> (usize, Vec<usize>) {
-    let noise = net.references.iter().map(|r| r.furthest).fold(0.0, f32::max);
+fn labels(net: &Net, outputs: &Outputs) -> (usize, Vec<usize>) {
     let (step, mut decided, mut others) = (net.output_step(), 0, Vec::new());
-    for (number, (own, reference)) in own.iter().zip(&net.references).enumerate() {
+    for (number, (own, reference)) in outputs.own.iter().zip(&net.references).enumerate() {
         let (best, margin) = top(&reference.output);
         if margin > MARGIN * step {
             decided += 1;
-            let excused = margin < noise && OTHER_LABEL.contains(&(&net.name[..], number));
-            if top(own).0 != best && !excused {
+            if top(own).0 != best && !outputs.equal[number] {
                 others.push(number);
             }
         }
@@ -216,6 +206,7 @@ fn whole_networks_are_one_region_and_give_what_onnx_runtime_gives() {
         let region = region(&net);
         let (integers, floats) = macs(&region);
         let outputs = outputs(&net, &region);
+        let equal = outputs.equal.iter().filter(|equal| **equal).count();
         let words = match net.name.starts_with("unet") {
             true => {
                 let overlap = overlap(&net, &outputs.own);
@@ -225,11 +216,11 @@ fn whole_networks_are_one_region_and_give_what_onnx_runtime_gives() {
                 format!("masks overlap by {overlap:.4}")
             }
             false => {
-                let (decided, others) = labels(&net, &outputs.own);
+                let (decided, others) = labels(&net, &outputs);
                 if !others.is_empty() {
                     failures.push(format!("{}: pictures {others:?} get another label", net.name));
                 }
-                named = (named.0 + outputs.equal, named.1 + net.references.len());
+                named = (named.0 + equal, named.1 + net.references.len());
                 format!("{decided} of {} labels are decided", net.references.len())
             }
         };
@@ -238,7 +229,6 @@ fn whole_networks_are_one_region_and_give_what_onnx_runtime_gives() {
             mean,
             fused_furthest,
             fused_mean,
-            equal,
             ..
         } = outputs;
         println!(

@@ -67,7 +67,7 @@ pub struct ConvSpec {
     pub bias: Vec<i32>,
     pub input_zero: u8,
     /// By output channel: a step of input × weight in steps of the output (of the middle, where the
-    /// residual has one), or in units of an f32 output.
+    /// residual has one), or as f32 where that is the output or a residual without middle is added.
     pub scale: Vec<f32>,
     pub residual: Option<Residual>,
     pub finish: Finish,
@@ -105,6 +105,11 @@ impl ConvSpec {
             )?;
         }
         self.finish.check()
+    }
+
+    /// What is added, for kernels.
+    pub fn quick_residual(&self) -> Option<Residual> {
+        self.residual.map(|residual| residual.quickened(&self.finish))
     }
 
     /// bias + Σ (x - zx)(w - zw) = [bias + (shift - zx) Σ (w - zw)] + Σ (x - shift)(w - zw): what is in brackets, for

@@ -198,7 +198,7 @@ impl Depthwise {
             bias: lines(&bias, 0),
             scale: lines(&scale, 0.0),
             channel_scale: spec.scale.clone(),
-            residual: spec.residual,
+            residual: spec.quick_residual(),
             finish: spec.finish.clone(),
         })
     }

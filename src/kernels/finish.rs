@@ -134,16 +134,77 @@ pub fn round(value: f32) -> i32 {
     (value + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32
 }
 
-/// A second tensor that is added to what a convolution gives, before it is stored.
+/// How values become steps of the result: divided by the size of a step, as `QuantizeLinear` is defined.
+///
+/// A division takes longer than all the rest together. Kernels multiply instead, by a factor of which they have made
+/// sure that it gives the same byte for whatever there can be: see [`Divisor::quickened`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Divisor {
+    Step(f32),
+    Factor(f32),
+}
+
+impl Divisor {
+    #[inline(always)]
+    pub fn of(self, value: f32) -> f32 {
+        match self {
+            Divisor::Step(step) => value / step,
+            Divisor::Factor(factor) => value * factor,
+        }
+    }
+
+    /// A factor, if one of those nearest to the inverse of the step does the same for `of` each two values.
+    ///
+    /// About one pair in 65,536 lies so near to a half that the last bit of a factor decides, so that some of them go
+    /// for most steps; where both tensors have the result's step, for instance, sums are whole steps already.
+    pub fn quickened(
+        self,
+        finish: &Finish,
+        first: impl Iterator<Item = f32>,
+        second: &[f32; 256],
+        of: impl Fn(f32, f32) -> f32,
+    ) -> Divisor {
+        let Divisor::Step(step) = self else { return self };
+        let inverse = step.recip();
+        let (up, down) = (inverse.next_up(), inverse.next_down());
+        let factors = [inverse, up, down, up.next_up(), down.next_down()];
+        let mut alike = [true; 5];
+        for first in first {
+            let values = second.map(|second| of(first, second));
+            let steps = values.map(|value| finish.step(value / step));
+            for (alike, factor) in alike.iter_mut().zip(factors).filter(|(alike, _)| **alike) {
+                let off = values
+                    .iter()
+                    .zip(&steps)
+                    .map(|(v, s)| finish.step(v * factor) ^ s);
+                *alike = off.fold(0, |all, off| all | off) == 0;
+            }
+            if alike == [false; 5] {
+                return self;
+            }
+        }
+        let mut found = factors.into_iter().zip(alike).filter(|(_, alike)| *alike);
+        found.next().map_or(self, |(factor, _)| Divisor::Factor(factor))
+    }
+}
+
+/// What the bytes of a tensor stand for, in f32.
+pub fn values(zero: u8, scale: f32) -> [f32; 256] {
+    std::array::from_fn(|byte| (byte as i32 - i32::from(zero)) as f32 * scale)
+}
+
+/// A second tensor that is added to what a convolution gives, before it is stored. Both are reckoned in f32, as the
+/// nodes of the graph say, and then become steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Residual {
     pub layout: super::layout::Layout,
     pub zero: u8,
-    /// Its step in steps of the output.
-    pub ratio: f32,
-    /// The step that the convolution's own result is rounded to first; without it nothing is
-    /// rounded in between.
+    /// The size of its steps.
+    pub scale: f32,
+    /// What the convolution's own result is rounded to first; without it nothing is rounded in between.
     pub middle: Option<Middle>,
+    /// That of the result.
+    pub step: Divisor,
 }
 
 /// An intermediate tensor that is never stored: its byte is `clamp(round(value) + zero, low, high)`.
@@ -152,8 +213,8 @@ pub struct Middle {
     pub zero: i32,
     pub low: i32,
     pub high: i32,
-    /// Its step in steps of the output.
-    pub ratio: f32,
+    /// The size of its steps.
+    pub scale: f32,
 }
 
 impl Residual {
@@ -166,17 +227,29 @@ impl Residual {
         }
     }
 
-    /// value' = [(clamp(round(value) + zero) - zero) × ratio, or value] + (byte - zero) × ratio
+    /// With a factor in the place of the step, if there is one.
+    pub fn quickened(self, finish: &Finish) -> Residual {
+        let Some(m) = self.middle else { return self };
+        let own = (m.low..=m.high).map(|byte| (byte - m.zero) as f32 * m.scale);
+        let second = values(self.zero, self.scale);
+        Residual {
+            step: self.step.quickened(finish, own, &second, |a, b| a + b),
+            ..self
+        }
+    }
+
+    /// value' = ([(clamp(round(value) + zero) - zero) × scale, or value] + (byte - zero) × scale) / step
     #[inline(always)]
     pub fn add(&self, value: f32, byte: u8) -> f32 {
         let own = match self.middle {
             None => value,
             Some(m) => {
                 let step = round(clamp(value, (m.low - m.zero) as f32, (m.high - m.zero) as f32));
-                step as f32 * m.ratio
+                step as f32 * m.scale
             }
         };
-        own + (i32::from(byte) - i32::from(self.zero)) as f32 * self.ratio
+        let other = (i32::from(byte) - i32::from(self.zero)) as f32 * self.scale;
+        self.step.of(own + other)
     }
 }
 
@@ -320,13 +393,14 @@ mod tests {
             zero: 1 << 23,
             low: 0,
             high: 255,
-            ratio: 1.0,
+            scale: 1.0,
         };
         let of = |middle| Residual {
             layout: super::super::layout::Layout::dense(1, 1, 1),
             zero: 0,
-            ratio: 1.0,
+            scale: 1.0,
             middle: Some(middle),
+            step: Divisor::Step(1.0),
         };
         assert!(of(middle).check().is_err());
         assert!(
@@ -346,17 +420,42 @@ mod tests {
         let mut residual = Residual {
             layout: super::super::layout::Layout::dense(1, 1, 1),
             zero: 10,
-            ratio: 0.5,
+            scale: 0.5,
             middle: Some(Middle {
                 zero: 128,
                 low: 128,
                 high: 255,
-                ratio: 2.0,
+                scale: 2.0,
             }),
+            step: Divisor::Step(0.5),
         };
-        assert_eq!(residual.add(1.4, 13), 3.5);
-        assert_eq!(residual.add(-7.0, 9), -0.5);
+        assert_eq!(residual.add(1.4, 13), 7.0);
+        assert_eq!(residual.add(-7.0, 9), -1.0);
         residual.middle = None;
-        assert_eq!(residual.add(1.4, 13), 1.4 + 1.5);
+        assert_eq!(residual.add(1.4, 13), (1.4 + 1.5) / 0.5);
+    }
+
+    /// For whatever steps: those that are found do the same for all pairs, and there are some of both kinds.
+    #[test]
+    fn a_factor_does_what_the_division_does_or_is_none() {
+        let finish = Finish::plain(7);
+        let (mut factors, mut wrong) = (0, 0);
+        for k in 0..40 {
+            let step = 0.02 + 0.001_37 * k as f32;
+            let (a, b) = (values(3, 0.031_7 + 0.000_9 * k as f32), values(100, 0.027));
+            let found = Divisor::Step(step).quickened(&finish, a.into_iter(), &b, |a, b| a + b);
+            let pairs = || a.iter().flat_map(|a| b.iter().map(move |b| a + b));
+            let differ = |by: Divisor| pairs().any(|v| finish.byte(by.of(v)) != finish.byte(v / step));
+            match found {
+                Divisor::Factor(_) => factors += 1,
+                Divisor::Step(same) => assert_eq!(same, step),
+            }
+            assert!(!differ(found), "{step}");
+            wrong += usize::from(differ(Divisor::Factor(step.recip())));
+        }
+        assert!(
+            factors > 20 && wrong > 0,
+            "{factors} factors, {wrong} inverses are none"
+        );
     }
 }

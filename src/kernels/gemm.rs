@@ -166,7 +166,7 @@ impl Gemm {
             bias: Vec::new(),
             scale: Vec::new(),
             together: 0,
-            residual: spec.residual,
+            residual: spec.quick_residual(),
             finish: spec.finish.clone(),
         };
         gemm.together = match &gemm.windows {

@@ -6,7 +6,7 @@
 use super::binary::{Binary, BinaryOp, Operand};
 use super::conv::ConvSpec;
 use super::float::{Dequantize, Order, Quantize, Softmax};
-use super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE, Tap};
+use super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE};
 
 /// The exact sum for one output value: bias + Σ (x - input zero) × (w - weight zero).
 pub fn conv_sum(spec: &ConvSpec, input: &[u8], at: [usize; 2], channel: usize) -> i32 {
@@ -59,12 +59,12 @@ pub fn conv_f32(spec: &ConvSpec, input: &[u8], output: &mut [f32]) {
     }
 }
 
-/// An operand's value less its zero point, repeated where it is broadcast.
-fn operand(operand: &Operand, bytes: &[u8], y: usize, x: usize, c: usize) -> i32 {
+/// An operand's value, repeated where it is broadcast.
+fn operand(operand: &Operand, bytes: &[u8], y: usize, x: usize, c: usize) -> f32 {
     let layout = &operand.layout;
     let fit = |at: usize, length: usize| if length == 1 { 0 } else { at };
     let pixel = layout.pixel(bytes, fit(y, layout.height), fit(x, layout.width));
-    i32::from(pixel[fit(c, layout.channels)]) - i32::from(operand.zero)
+    (i32::from(pixel[fit(c, layout.channels)]) - i32::from(operand.zero)) as f32 * operand.scale
 }
 
 pub fn binary(spec: &Binary, a: &[u8], b: &[u8], output: &mut [u8]) {
@@ -74,10 +74,10 @@ pub fn binary(spec: &Binary, a: &[u8], b: &[u8], output: &mut [u8]) {
             for c in 0..layout.channels {
                 let (a, b) = (operand(&spec.a, a, y, x, c), operand(&spec.b, b, y, x, c));
                 let value = match spec.op {
-                    BinaryOp::Add { a_ratio, b_ratio } => a as f32 * a_ratio + b as f32 * b_ratio,
-                    BinaryOp::Mul { ratio } => (a * b) as f32 * ratio,
+                    BinaryOp::Add => a + b,
+                    BinaryOp::Mul => a * b,
                 };
-                layout.pixel_mut(output, y, x)[c] = spec.finish.byte(value);
+                layout.pixel_mut(output, y, x)[c] = spec.finish.byte(spec.step.of(value));
             }
         }
     }
@@ -143,20 +143,21 @@ pub fn bilinear(spec: &Bilinear, input: &[u8], output: &mut [u8]) {
     for y in 0..layout.height {
         for x in 0..layout.width {
             for c in 0..layout.channels {
-                let value = |sy: u32, sx: u32| {
-                    i32::from(spec.input.pixel(input, sy as usize, sx as usize)[c]) - i32::from(spec.zero)
-                };
                 let (row, column) = (spec.rows[y], spec.columns[x]);
-                let across = |sy: u32| {
-                    let Tap {
-                        first,
-                        second,
-                        weight,
-                    } = column;
-                    value(sy, first) * (TAP_ONE - weight) + value(sy, second) * weight
-                };
-                let sum = across(row.first) * (TAP_ONE - row.weight) + across(row.second) * row.weight;
-                layout.pixel_mut(output, y, x)[c] = spec.finish.byte(sum as f32 * spec.factor);
+                let ([p, q], [r, s]) = (column.weights, row.weights);
+                let mut sum = None;
+                for (sy, sx, weight) in [
+                    (row.first, column.first, p * r),
+                    (row.first, column.second, q * r),
+                    (row.second, column.first, p * s),
+                    (row.second, column.second, q * s),
+                ] {
+                    let byte = spec.input.pixel(input, sy as usize, sx as usize)[c];
+                    let value = (i32::from(byte) - i32::from(spec.zero)) as f32 * spec.scale;
+                    let part = value * weight;
+                    sum = Some(sum.map_or(part, |sum: f32| sum + part));
+                }
+                layout.pixel_mut(output, y, x)[c] = spec.finish.byte(sum.unwrap_or(0.0) / spec.step);
             }
         }
     }

@@ -106,21 +106,20 @@ impl Gather {
     }
 }
 
-/// Weights of a [`Tap`] sum to this. Values less a zero point have 9 bits, the weights of both axes 22: the sum of
-/// their products keeps to 31.
-pub const TAP_ONE: i32 = 2048;
-
-/// Between two input rows or columns: `first` × (TAP_ONE − weight) + `second` × weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Between two input rows or columns.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tap {
     pub first: u32,
     pub second: u32,
-    /// 0 to [`TAP_ONE`].
-    pub weight: i32,
+    /// What the two count for, each from 0 to 1.
+    pub weights: [f32; 2],
 }
 
-/// Bilinear resize. With values less `zero`, the integer sum over four pixels with the products of both weights
-/// (22 bits), as f32 × `factor`, then `finish`.
+/// Bilinear resize, of values in f32 as `Resize` reckons it; where an output lies between the same four pixels again and
+/// again, many results are halves of a step, and another order of the same sum would decide them otherwise.
+///
+/// With a value v = (byte − zero) × scale, the row's weights (r, s) and the column's (p, q), and the pixels one after the
+/// other: (v × (p × r) + v × (q × r) + v × (p × s) + v × (q × s)) / step, then `finish`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bilinear {
     pub input: Layout,
@@ -128,8 +127,10 @@ pub struct Bilinear {
     pub rows: Vec<Tap>,
     pub columns: Vec<Tap>,
     pub zero: u8,
-    /// A step of the input in steps of the output, divided by TAP_ONE².
-    pub factor: f32,
+    /// The size of the input's steps.
+    pub scale: f32,
+    /// That of the output's.
+    pub step: f32,
     pub finish: Finish,
 }
 
@@ -239,8 +240,27 @@ impl Gather {
     }
 }
 
+impl Tap {
+    /// One row or column, as it is.
+    pub fn one(at: u32) -> Tap {
+        Tap {
+            first: at,
+            second: at,
+            weights: [1.0, 0.0],
+        }
+    }
+
+    /// The weights of the four pixels between this column and a row: first row, first column; first row, second column;
+    /// and so on.
+    #[inline(always)]
+    pub fn with_row(&self, row: &Tap) -> [f32; 4] {
+        let ([p, q], [r, s]) = (self.weights, row.weights);
+        [p * r, q * r, p * s, q * s]
+    }
+}
+
 impl Bilinear {
-    /// That every pixel is there, and that no sum overflows.
+    /// That every pixel is there.
     pub fn check(&self) -> Result<(), Misfit> {
         same_channels(&self.input, &self.output)?;
         ensure(
@@ -248,8 +268,8 @@ impl Bilinear {
             "a resize of another number of pixels than there are",
         )?;
         let inside = |taps: &[Tap], length: usize| {
-            taps.iter()
-                .all(|t| (t.first.max(t.second) as usize) < length && (0..=TAP_ONE).contains(&t.weight))
+            let mut taps = taps.iter();
+            taps.all(|tap| (tap.first.max(tap.second) as usize) < length)
         };
         ensure(
             inside(&self.rows, self.input.height) && inside(&self.columns, self.input.width),

@@ -3,6 +3,7 @@
 //! A tensor of bytes is stored in the order height, width, channel, whatever its shape in ONNX is; see [`Order`].
 
 use super::function::{Function, Quant};
+use crate::kernels::binary::BinaryOp;
 use crate::kernels::finish::Finish;
 use crate::kernels::float::Order as FloatOrder;
 use crate::kernels::spatial::Tap;
@@ -100,11 +101,15 @@ pub enum OpKind {
         bytes: Vec<u8>,
     },
     Conv(Box<Conv>),
-    /// Σ of two, or product.
+    /// Σ of two, or product, in f32 and then in steps.
     Binary {
-        op: PairOp,
+        op: BinaryOp,
         a: Id,
         b: Id,
+        /// Sizes of the steps of both, negative for what is subtracted.
+        scales: [f32; 2],
+        /// That of the result's.
+        step: f32,
         finish: Finish,
     },
     MaxPool {
@@ -132,6 +137,7 @@ pub enum OpKind {
         input: Id,
         rows: Vec<Tap>,
         columns: Vec<Tap>,
+        /// The size of the result's steps.
         step: f32,
         finish: Finish,
     },
@@ -154,11 +160,11 @@ pub enum OpKind {
     },
     /// From f32 to f32, like the next.
     FloatConv(Box<FloatConv>),
-    /// Two neighbours down and across, and the share of the second.
+    /// Two neighbours down and across.
     FloatResize {
         input: Id,
-        rows: Vec<(u32, u32, f32)>,
-        columns: Vec<(u32, u32, f32)>,
+        rows: Vec<Tap>,
+        columns: Vec<Tap>,
         function: Function,
     },
     /// Over the channels, to f32 (channels innermost).
@@ -168,18 +174,6 @@ pub enum OpKind {
     /// From f32 of this program.
     Requantize {
         input: Id,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PairOp {
-    /// Steps of the operands in steps of the output.
-    Add {
-        a: f32,
-        b: f32,
-    },
-    Multiply {
-        ratio: f32,
     },
 }
 
@@ -202,7 +196,7 @@ pub struct Conv {
     pub weight_zero: Vec<i32>,
     pub bias: Vec<i32>,
     pub scale: Vec<f32>,
-    /// Added before `finish`; its step in steps of the output.
+    /// Added before `finish`. Without a middle, `scale` then does not reckon in steps of the output but in f32.
     pub residual: Option<Added>,
     pub finish: Finish,
     /// Of the f32 output, where that is what is wanted; `finish` then does nothing.
@@ -235,8 +229,11 @@ pub struct Part {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Added {
     pub value: Id,
-    pub ratio: f32,
+    /// The size of its steps, negative for what is subtracted.
+    pub scale: f32,
     pub middle: Option<crate::kernels::finish::Middle>,
+    /// The size of the result's steps.
+    pub step: f32,
 }
 
 impl Op {

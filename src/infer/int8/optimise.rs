@@ -1,6 +1,7 @@
 //! Makes a program smaller without changing a bit of what it gives.
 
-use super::ir::{Added, Id, Op, OpKind, PairOp, Program};
+use super::ir::{Added, Id, Op, OpKind, Program};
+use crate::kernels::binary::BinaryOp;
 use crate::kernels::finish::Middle;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,7 +50,15 @@ impl Uses {
 fn functions_of_one_value(program: &mut Program, outputs: &[Id]) {
     let uses = Uses::new(program, outputs);
     for i in 0..program.ops.len() {
-        let OpKind::Binary { op, a, b, finish } = &program.ops[i].kind else {
+        let OpKind::Binary {
+            op,
+            a,
+            b,
+            scales,
+            step,
+            finish,
+        } = &program.ops[i].kind
+        else {
             continue;
         };
         let (from, table_a) = before_table(program, &uses, *a);
@@ -61,16 +70,17 @@ fn functions_of_one_value(program: &mut Program, outputs: &[Id]) {
         if program.root(from) != program.root(from_b) || !same {
             continue;
         }
-        let steps = |id: Id, table: &Option<Arc<[u8]>>, byte: usize| {
+        let value = |id: Id, table: &Option<Arc<[u8]>>, scale: f32, byte: usize| {
             let step = table.as_ref().map_or(byte as u8, |t| t[byte]);
-            i32::from(step) - i32::from(program.values[id].quant().map_or(0, |q| q.zero))
+            let zero = program.values[id].quant().map_or(0, |q| q.zero);
+            (i32::from(step) - i32::from(zero)) as f32 * scale
         };
         let byte = |byte: usize| {
-            let (a, b) = (steps(*a, &table_a, byte), steps(*b, &table_b, byte));
-            finish.byte(match *op {
-                PairOp::Add { a: ra, b: rb } => a as f32 * ra + b as f32 * rb,
-                PairOp::Multiply { ratio } => (a * b) as f32 * ratio,
-            })
+            let (a, b) = (
+                value(*a, &table_a, scales[0], byte),
+                value(*b, &table_b, scales[1], byte),
+            );
+            finish.byte(op.of(a, b) / step)
         };
         let table: Arc<[u8]> = (0..256).map(byte).collect();
         program.ops[i].kind = OpKind::Gather {
@@ -233,9 +243,11 @@ fn sums_into_convolutions(program: &mut Program, outputs: &[Id]) {
     let uses = Uses::new(program, outputs);
     for i in 0..program.ops.len() {
         let OpKind::Binary {
-            op: PairOp::Add { a: ra, b: rb },
+            op: BinaryOp::Add,
             a,
             b,
+            scales: [sa, sb],
+            step,
             finish,
         } = &program.ops[i].kind
         else {
@@ -247,10 +259,10 @@ fn sums_into_convolutions(program: &mut Program, outputs: &[Id]) {
             continue;
         }
         // The convolution that comes last, so that its input need not live longer.
-        let mut sides = [(*a, *ra, *b, *rb), (*b, *rb, *a, *ra)];
+        let mut sides = [(*a, *sa, *b, *sb), (*b, *sb, *a, *sa)];
         let place = |id: Id| uses.maker.get(&program.root(id)).copied().unwrap_or(0);
         sides.sort_by_key(|side| std::cmp::Reverse(place(side.0)));
-        let found = sides.into_iter().find_map(|(own, own_ratio, other, ratio)| {
+        let found = sides.into_iter().find_map(|(own, own_scale, other, scale)| {
             let maker = uses.private_maker(program, own)?;
             let OpKind::Conv(conv) = &program.ops[maker].kind else {
                 return None;
@@ -258,12 +270,12 @@ fn sums_into_convolutions(program: &mut Program, outputs: &[Id]) {
             let zero = program.values[own].quant().map(|q| i32::from(q.zero));
             let plain = conv.residual.is_none() && conv.finish.table.is_none() && conv.function.is_none();
             let fits = plain && zero == Some(conv.finish.zero) && same(program.ops[maker].output);
-            fits.then_some((maker, own_ratio, other, ratio))
+            fits.then_some((maker, own_scale, other, scale))
         });
-        let Some((maker, own_ratio, value, ratio)) = found else {
+        let Some((maker, own_scale, value, scale)) = found else {
             continue;
         };
-        let finish = finish.clone();
+        let (finish, step) = (finish.clone(), *step);
         let mut kind = std::mem::replace(
             &mut program.ops[maker].kind,
             OpKind::Constant { bytes: Vec::new() },
@@ -271,12 +283,13 @@ fn sums_into_convolutions(program: &mut Program, outputs: &[Id]) {
         if let OpKind::Conv(conv) = &mut kind {
             conv.residual = Some(Added {
                 value,
-                ratio,
+                scale,
+                step,
                 middle: Some(Middle {
                     zero: conv.finish.zero,
                     low: conv.finish.low,
                     high: conv.finish.high,
-                    ratio: own_ratio,
+                    scale: own_scale,
                 }),
             });
             conv.finish = finish;

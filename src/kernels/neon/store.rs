@@ -1,6 +1,6 @@
 //! From sums to bytes with NEON: [`Finish`] and [`Residual`] to the bit, 16 at a time.
 
-use super::super::finish::{Finish, Middle, Residual, Table};
+use super::super::finish::{Divisor, Finish, Middle, Residual, Table};
 use super::super::store::{self, Output, Store};
 use std::arch::aarch64::*;
 
@@ -16,15 +16,48 @@ pub struct Ends {
 #[derive(Clone, Copy)]
 struct Add {
     zero: float32x4_t,
-    ratio: float32x4_t,
+    scale: float32x4_t,
     middle: Option<Between>,
+    step: Steps,
 }
 
 #[derive(Clone, Copy)]
 struct Between {
     low: float32x4_t,
     high: float32x4_t,
-    ratio: float32x4_t,
+    scale: float32x4_t,
+}
+
+/// [`Divisor`].
+#[derive(Clone, Copy)]
+struct Steps {
+    by: float32x4_t,
+    divide: bool,
+}
+
+impl Steps {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn new(divisor: Divisor) -> Steps {
+        let (by, divide) = match divisor {
+            Divisor::Step(step) => (step, true),
+            Divisor::Factor(factor) => (factor, false),
+        };
+        Steps {
+            by: vdupq_n_f32(by),
+            divide,
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn of(self, value: float32x4_t) -> float32x4_t {
+        if self.divide {
+            vdivq_f32(value, self.by)
+        } else {
+            vmulq_f32(value, self.by)
+        }
+    }
 }
 
 impl Ends {
@@ -35,7 +68,7 @@ impl Ends {
         let between = |m: Middle| Between {
             low: spread((m.low - m.zero) as f32),
             high: spread((m.high - m.zero) as f32),
-            ratio: spread(m.ratio),
+            scale: spread(m.scale),
         };
         Ends {
             low: spread((finish.low - finish.zero) as f32),
@@ -43,8 +76,9 @@ impl Ends {
             zero: vdupq_n_s16(finish.zero as i16),
             add: residual.map(|r| Add {
                 zero: spread(r.zero.into()),
-                ratio: spread(r.ratio),
+                scale: spread(r.scale),
                 middle: r.middle.map(between),
+                step: Steps::new(r.step),
             }),
         }
     }
@@ -58,10 +92,11 @@ impl Ends {
             if let Some(m) = &add.middle {
                 // These take the number where one of two is not one.
                 let cut = vminnmq_f32(vmaxnmq_f32(value, m.low), m.high);
-                value = vmulq_f32(vcvtq_f32_s32(vcvtnq_s32_f32(cut)), m.ratio);
+                value = vmulq_f32(vcvtq_f32_s32(vcvtnq_s32_f32(cut)), m.scale);
             }
             let bytes = vcvtq_f32_u32(vmovl_u16(residual));
-            value = vaddq_f32(value, vmulq_f32(vsubq_f32(bytes, add.zero), add.ratio));
+            let other = vmulq_f32(vsubq_f32(bytes, add.zero), add.scale);
+            value = add.step.of(vaddq_f32(value, other));
         }
         let cut = vminnmq_f32(vmaxnmq_f32(value, self.low), self.high);
         vmovn_s32(vcvtnq_s32_f32(cut))

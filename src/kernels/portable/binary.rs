@@ -1,6 +1,7 @@
 //! Two tensors, value by value: loops over runs of values, for the compiler to make vectors of.
 
 use super::super::binary::{Binary, BinaryOp, Operand};
+use super::super::finish::Divisor;
 use super::super::isa::Work;
 use super::blocks::finished;
 use std::ops::Range;
@@ -18,11 +19,12 @@ impl Work for BinaryRows<'_> {
 
     #[inline(always)]
     fn run(self) {
-        match self.spec.op {
-            BinaryOp::Add { a_ratio, b_ratio } => {
-                self.pairs(|a, b| a as f32 * a_ratio + b as f32 * b_ratio);
-            }
-            BinaryOp::Mul { ratio } => self.pairs(|a, b| (a * b) as f32 * ratio),
+        // One loop for each, in which nothing is left to be decided.
+        match (self.spec.op, self.spec.step) {
+            (BinaryOp::Add, Divisor::Step(step)) => self.pairs(|a, b| (a + b) / step),
+            (BinaryOp::Add, Divisor::Factor(factor)) => self.pairs(|a, b| (a + b) * factor),
+            (BinaryOp::Mul, Divisor::Step(step)) => self.pairs(|a, b| a * b / step),
+            (BinaryOp::Mul, Divisor::Factor(factor)) => self.pairs(|a, b| a * b * factor),
         }
     }
 }
@@ -53,7 +55,7 @@ impl BinaryRows<'_> {
     }
 
     #[inline(always)]
-    fn pairs(self, of: impl Fn(i32, i32) -> f32) {
+    fn pairs(self, of: impl Fn(f32, f32) -> f32) {
         let (runs, length) = self.runs();
         let BinaryRows {
             spec,
@@ -63,7 +65,11 @@ impl BinaryRows<'_> {
             output,
         } = self;
         let layout = &spec.output;
-        let (a_zero, b_zero) = (i32::from(spec.a.zero), i32::from(spec.b.zero));
+        let value = |operand: Operand| {
+            let zero = i32::from(operand.zero);
+            move |byte: u8| (i32::from(byte) - zero) as f32 * operand.scale
+        };
+        let (of_a, of_b) = (value(spec.a), value(spec.b));
         for y in rows.clone() {
             for x in 0..runs {
                 let a = &a[Self::start(&spec.a, y, x)..];
@@ -78,28 +84,28 @@ impl BinaryRows<'_> {
                         finished(&spec.finish, out, |at, values| {
                             let (a, b) = (&a[at..][..values.len()], &b[at..][..values.len()]);
                             for ((value, &a), &b) in values.iter_mut().zip(a).zip(b) {
-                                *value = of(i32::from(a) - a_zero, i32::from(b) - b_zero);
+                                *value = of(of_a(a), of_b(b));
                             }
                         });
                     }
                     (true, false) => {
-                        let (a, b) = (&a[..length], i32::from(b[0]) - b_zero);
+                        let (a, b) = (&a[..length], of_b(b[0]));
                         finished(&spec.finish, out, |at, values| {
                             for (value, &a) in values.iter_mut().zip(&a[at..]) {
-                                *value = of(i32::from(a) - a_zero, b);
+                                *value = of(of_a(a), b);
                             }
                         });
                     }
                     (false, true) => {
-                        let (a, b) = (i32::from(a[0]) - a_zero, &b[..length]);
+                        let (a, b) = (of_a(a[0]), &b[..length]);
                         finished(&spec.finish, out, |at, values| {
                             for (value, &b) in values.iter_mut().zip(&b[at..]) {
-                                *value = of(a, i32::from(b) - b_zero);
+                                *value = of(a, of_b(b));
                             }
                         });
                     }
                     (false, false) => {
-                        let (a, b) = (i32::from(a[0]) - a_zero, i32::from(b[0]) - b_zero);
+                        let (a, b) = (of_a(a[0]), of_b(b[0]));
                         out.fill(spec.finish.byte(of(a, b)));
                     }
                 }

@@ -54,7 +54,7 @@ impl Conv {
             weight_zero,
             scale,
             input_zero: spec.input_zero,
-            residual: spec.residual,
+            residual: spec.quick_residual(),
             finish: spec.finish.clone(),
             blocks,
         }

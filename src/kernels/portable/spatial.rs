@@ -1,7 +1,7 @@
 //! Pools, resizes and copies: loops over the channels of a pixel, for the compiler to make vectors of.
 
 use super::super::isa::Work;
-use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE, Window};
+use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, Window};
 use super::blocks::{BLOCK, SMALL, finished};
 use std::ops::Range;
 
@@ -218,6 +218,7 @@ impl Work for BilinearRows<'_> {
             let row = spec.rows[y];
             for x in 0..layout.width {
                 let column = spec.columns[x];
+                let [wa, wb, wc, wd] = column.with_row(&row);
                 let source =
                     |sy: u32, sx: u32| &spec.input.pixel(self.input, sy as usize, sx as usize)[..channels];
                 let (a, b) = (source(row.first, column.first), source(row.first, column.second));
@@ -230,14 +231,10 @@ impl Work for BilinearRows<'_> {
                     let n = values.len();
                     let (a, b) = (&a[at..][..n], &b[at..][..n]);
                     let (c, d) = (&c[at..][..n], &d[at..][..n]);
-                    let across = |first: u8, second: u8| {
-                        (i32::from(first) - zero) * (TAP_ONE - column.weight)
-                            + (i32::from(second) - zero) * column.weight
-                    };
+                    let value = |byte: u8| (i32::from(byte) - zero) as f32 * spec.scale;
                     for i in 0..n {
-                        let sum =
-                            across(a[i], b[i]) * (TAP_ONE - row.weight) + across(c[i], d[i]) * row.weight;
-                        values[i] = sum as f32 * spec.factor;
+                        let upper = value(a[i]) * wa + value(b[i]) * wb;
+                        values[i] = (upper + value(c[i]) * wc + value(d[i]) * wd) / spec.step;
                     }
                 });
             }

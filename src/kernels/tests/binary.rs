@@ -1,7 +1,7 @@
 //! Sums and products of two tensors.
 
 use super::super::binary::{Binary, BinaryOp, Operand};
-use super::super::finish::Finish;
+use super::super::finish::{Divisor, Finish};
 use super::super::isa::Isa;
 use super::super::layout::Layout;
 use super::super::reference;
@@ -29,20 +29,19 @@ fn sums_and_products_of_two_tensors() {
     let mut dice = Dice(6);
     for channels in CHANNELS.into_iter().chain([129, 256]) {
         for kind in 0..11 {
-            for op in [
-                BinaryOp::Add {
-                    a_ratio: 0.3 + dice.unit(),
-                    b_ratio: dice.unit() - 0.5,
-                },
-                BinaryOp::Mul {
-                    ratio: 0.02 * dice.unit(),
-                },
+            for (op, scales) in [
+                (BinaryOp::Add, [0.3 + dice.unit(), dice.unit() - 0.5]),
+                (BinaryOp::Mul, [0.2 * dice.unit(), 0.1]),
             ] {
                 let (h, w) = (1 + dice.below(4), 1 + dice.below(20));
                 let mut operands = pairs(h, w, channels)[kind].map(|(h, w, c)| Operand {
                     layout: dice.layout(h, w, c),
                     zero: dice.byte(),
+                    scale: 1.0,
                 });
+                for (operand, scale) in operands.iter_mut().zip(scales) {
+                    operand.scale = scale;
+                }
                 if dice.below(2) == 0 {
                     operands.reverse();
                 }
@@ -51,13 +50,18 @@ fn sums_and_products_of_two_tensors() {
                     a: operands[0],
                     b: operands[1],
                     output: dice.layout(h, w, channels),
+                    step: Divisor::Step(0.5 + dice.unit()),
                     finish: dice.finish(),
                 };
                 assert_eq!(spec.check(), Ok(()), "{spec:?}");
                 let (a, b) = (dice.bytes(spec.a.layout.span()), dice.bytes(spec.b.layout.span()));
                 let right = wanted(&spec.output, |out| reference::binary(&spec, &a, &b, out));
                 let parts = parts(h, &mut dice);
-                for isa in Isa::all() {
+                let quick = spec.clone().quickened();
+                for (isa, spec) in Isa::all()
+                    .into_iter()
+                    .flat_map(|isa| [(isa, &spec), (isa, &quick)])
+                {
                     let got = in_parts(&spec.output, &parts, |rows, out| spec.run(isa, rows, &a, &b, out));
                     assert!(got == right, "{} {spec:?}", isa.name());
                 }
@@ -69,12 +73,17 @@ fn sums_and_products_of_two_tensors() {
 #[test]
 fn what_would_not_fit_is_refused() {
     let of = |channels| Layout::dense(4, 4, channels);
-    let operand = |layout| Operand { layout, zero: 0 };
+    let operand = |layout| Operand {
+        layout,
+        zero: 0,
+        scale: 1.0,
+    };
     let binary = |a, b| Binary {
-        op: BinaryOp::Mul { ratio: 1.0 },
+        op: BinaryOp::Mul,
         a: operand(a),
         b: operand(b),
         output: of(3),
+        step: Divisor::Step(1.0),
         finish: Finish::plain(0),
     };
     assert!(binary(of(3), of(1)).check().is_ok());

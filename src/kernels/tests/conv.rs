@@ -1,7 +1,7 @@
 //! Convolution.
 
 use super::super::conv::{ConvShape, ConvSpec, PackedConv};
-use super::super::finish::{Finish, Middle, Residual, WIDE};
+use super::super::finish::{Divisor, Finish, Middle, Residual, WIDE};
 use super::super::isa::Isa;
 use super::super::layout::Layout;
 use super::super::reference;
@@ -52,13 +52,14 @@ fn spec(case: &Case, dice: &mut Dice) -> ConvSpec {
     let residual = (dice.below(3) == 0).then(|| Residual {
         layout: dice.layout(shape.output.height, shape.output.width, case.outputs),
         zero: dice.byte(),
-        ratio: 0.1 + dice.unit(),
+        scale: 0.1 + dice.unit(),
         middle: (dice.below(2) == 0).then(|| Middle {
             zero: dice.below(601) as i32 - 300,
             low: dice.below(2) as i32 * 10,
             high: 255 - dice.below(2) as i32 * 10,
-            ratio: 0.1 + dice.unit(),
+            scale: 0.1 + dice.unit(),
         }),
+        step: Divisor::Step(0.5 + dice.unit()),
     });
     ConvSpec {
         shape,
@@ -474,8 +475,9 @@ fn what_would_not_fit_is_refused() {
     let residual = Residual {
         layout: good.shape.output,
         zero: 0,
-        ratio: 1.0,
+        scale: 1.0,
         middle: None,
+        step: Divisor::Step(1.0),
     };
     assert_eq!(good.check(), Ok(()));
     let wrongs: [fn(&mut ConvSpec, Residual); 12] = [

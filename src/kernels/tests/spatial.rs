@@ -4,7 +4,7 @@ use super::super::finish::Finish;
 use super::super::isa::Isa;
 use super::super::layout::Layout;
 use super::super::reference;
-use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, TAP_ONE, Tap, Window};
+use super::super::spatial::{AveragePool, Bilinear, Gather, MaxPool, NOWHERE, Tap, Window};
 use super::{CHANNELS, Dice, in_parts, out_length, parts, wanted};
 
 fn windows(dice: &mut Dice) -> Vec<Window> {
@@ -114,10 +114,13 @@ fn resizes_and_copies() {
             };
             let mut taps = |length: usize, of: usize| -> Vec<Tap> {
                 (0..length)
-                    .map(|_| Tap {
-                        first: dice.below(of) as u32,
-                        second: dice.below(of) as u32,
-                        weight: dice.below(TAP_ONE as usize + 1) as i32,
+                    .map(|_| {
+                        let share = dice.unit();
+                        Tap {
+                            first: dice.below(of) as u32,
+                            second: dice.below(of) as u32,
+                            weights: [1.0 - share, share],
+                        }
                     })
                     .collect()
             };
@@ -128,7 +131,8 @@ fn resizes_and_copies() {
                 rows,
                 columns,
                 zero: dice.byte(),
-                factor: (0.2 + dice.unit()) / (TAP_ONE * TAP_ONE) as f32,
+                scale: 0.2 + dice.unit(),
+                step: 0.5 + dice.unit(),
                 finish: dice.finish(),
             };
             let copy = Gather::copy(input, dice.layout(h, w, channels), gather.table.clone());
@@ -220,38 +224,30 @@ fn what_would_not_fit_is_refused() {
     ] {
         assert!(wrong.check().is_err(), "{wrong:?}");
     }
-    let taps = |second, weight| {
-        vec![
-            Tap {
-                first: 0,
-                second,
-                weight
-            };
-            4
-        ]
+    let taps = |second| {
+        let tap = Tap {
+            first: 0,
+            second,
+            weights: [0.5; 2],
+        };
+        vec![tap; 4]
     };
-    let bilinear = |taps, input| Bilinear {
+    let bilinear = |rows, columns, input| Bilinear {
         input,
         output: of(3),
-        rows: taps,
-        columns: vec![
-            Tap {
-                first: 0,
-                second: 1,
-                weight: 5
-            };
-            4
-        ],
+        rows,
+        columns,
         zero: 0,
-        factor: 1.0,
+        scale: 1.0,
+        step: 1.0,
         finish: Finish::plain(0),
     };
-    assert!(bilinear(taps(3, TAP_ONE), of(3)).check().is_ok());
+    assert!(bilinear(taps(3), taps(3), of(3)).check().is_ok());
     for wrong in [
-        bilinear(taps(4, 0), of(3)),
-        bilinear(taps(3, TAP_ONE + 1), of(3)),
-        bilinear(taps(3, -1), of(3)),
-        bilinear(taps(3, 0), of(4)),
+        bilinear(taps(4), taps(3), of(3)),
+        bilinear(taps(3), taps(4), of(3)),
+        bilinear(taps(3)[1..].to_vec(), taps(3), of(3)),
+        bilinear(taps(3), taps(3), of(4)),
     ] {
         assert!(wrong.check().is_err(), "{wrong:?}");
     }

@@ -3,31 +3,33 @@
 use super::super::binary::{BinaryOp, Operand};
 use super::super::finish;
 use super::super::portable::BinaryRows;
-use super::finish::{Ends, MemoryTable, Table, byte_mask, lane_mask};
+use super::finish::{Ends, MemoryTable, Steps, Table, byte_mask, lane_mask};
 use std::arch::x86_64::*;
 
-/// One operand of a run: bytes side by side, or one for all. The zero point is taken off.
+/// One operand of a run: bytes side by side, or one for all. Their values in f32 are made of them.
 #[derive(Clone, Copy)]
 struct OperandRun {
     from: *const u8,
     one: Option<__m512>,
     zero: __m512,
+    scale: __m512,
 }
 
 impl OperandRun {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn new(bytes: &[u8], length: usize, one: bool, zero: __m512) -> OperandRun {
+    fn new(bytes: &[u8], length: usize, one: bool, operand: &Operand) -> OperandRun {
         let bytes = if one { &bytes[..1] } else { &bytes[..length] };
-        let spread = _mm512_sub_ps(
-            _mm512_set1_ps(f32::from(bytes.first().copied().unwrap_or(0))),
-            zero,
-        );
-        OperandRun {
+        let mut run = OperandRun {
             from: bytes.as_ptr(),
-            one: if one { Some(spread) } else { None },
-            zero,
+            one: None,
+            zero: _mm512_set1_ps(operand.zero.into()),
+            scale: _mm512_set1_ps(operand.scale),
+        };
+        if let (true, [byte]) = (one, bytes) {
+            run.one = Some(run.value(_mm_set1_epi8(*byte as i8)));
         }
+        run
     }
 
     /// 16 values from index `at` on.
@@ -38,7 +40,7 @@ impl OperandRun {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     unsafe fn sixteen(&self, at: usize) -> __m512 {
         // SAFETY: the caller's promise.
-        self.less_zero(unsafe { _mm_loadu_si128(self.from.wrapping_add(at).cast()) })
+        self.value(unsafe { _mm_loadu_si128(self.from.wrapping_add(at).cast()) })
     }
 
     /// Those lanes of the 16 values from index `at` on that `mask` names.
@@ -52,43 +54,23 @@ impl OperandRun {
             return one;
         }
         // SAFETY: the caller's promise.
-        self.less_zero(unsafe { _mm_maskz_loadu_epi8(mask, self.from.wrapping_add(at).cast()) })
+        self.value(unsafe { _mm_maskz_loadu_epi8(mask, self.from.wrapping_add(at).cast()) })
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn less_zero(&self, bytes: __m128i) -> __m512 {
-        _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.zero)
+    fn value(&self, bytes: __m128i) -> __m512 {
+        let steps = _mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), self.zero);
+        _mm512_mul_ps(steps, self.scale)
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn added(a: __m512, a_ratio: __m512, b: __m512, b_ratio: __m512) -> __m512 {
-    _mm512_add_ps(_mm512_mul_ps(a, a_ratio), _mm512_mul_ps(b, b_ratio))
-}
-
-/// Products of 9 bits by 9 bits are exact as f32.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn multiplied(a: __m512, b: __m512, ratio: __m512) -> __m512 {
-    _mm512_mul_ps(_mm512_mul_ps(a, b), ratio)
-}
-
-#[derive(Clone, Copy)]
-enum Op {
-    Add(__m512, __m512),
-    Mul(__m512),
-}
-
-impl Op {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn of(self, a: __m512, b: __m512) -> __m512 {
-        match self {
-            Op::Add(a_ratio, b_ratio) => added(a, a_ratio, b, b_ratio),
-            Op::Mul(ratio) => multiplied(a, b, ratio),
-        }
+fn both(op: BinaryOp, a: __m512, b: __m512) -> __m512 {
+    match op {
+        BinaryOp::Add => _mm512_add_ps(a, b),
+        BinaryOp::Mul => _mm512_mul_ps(a, b),
     }
 }
 
@@ -106,31 +88,22 @@ macro_rules! binary {
                 finish::Table::Wide => return super::super::isa::Work::run(work),
             };
             let ends = Ends::new(&spec.finish, None);
-            let op = match spec.op {
-                BinaryOp::Add { a_ratio, b_ratio } => {
-                    Op::Add(_mm512_set1_ps(a_ratio), _mm512_set1_ps(b_ratio))
-                }
-                BinaryOp::Mul { ratio } => Op::Mul(_mm512_set1_ps(ratio)),
-            };
+            let steps = Steps::new(spec.step);
             let one = |operand: &Operand| operand.layout.channels == 1 && layout.channels != 1;
             let one = [one(&spec.a), one(&spec.b)];
-            let zeros = [
-                _mm512_set1_ps(spec.a.zero.into()),
-                _mm512_set1_ps(spec.b.zero.into()),
-            ];
             for y in work.rows.clone() {
                 for x in 0..runs {
                     let a = OperandRun::new(
                         &work.a[BinaryRows::start(&spec.a, y, x)..],
                         length,
                         one[0],
-                        zeros[0],
+                        &spec.a,
                     );
                     let b = OperandRun::new(
                         &work.b[BinaryRows::start(&spec.b, y, x)..],
                         length,
                         one[1],
-                        zeros[1],
+                        &spec.b,
                     );
                     let out = &mut work.output[layout.at(y - work.rows.start, x)..][..length];
                     let mut at = 0;
@@ -147,13 +120,17 @@ macro_rules! binary {
                     }
                     // Whole blocks of bytes side by side, where nothing is left to be decided.
                     macro_rules! blocks {
-                        ($of:expr) => {
+                        ($op:expr) => {
                             while at + 64 <= length {
                                 // SAFETY: 64 bytes are left of all three.
                                 unsafe {
                                     macro_rules! values {
                                         ($j:literal) => {
-                                            $of(a.sixteen(at + 16 * $j), b.sixteen(at + 16 * $j))
+                                            steps.of(both(
+                                                $op,
+                                                a.sixteen(at + 16 * $j),
+                                                b.sixteen(at + 16 * $j),
+                                            ))
                                         };
                                     }
                                     put!([values!(0), values!(1), values!(2), values!(3)], 64);
@@ -162,9 +139,9 @@ macro_rules! binary {
                         };
                     }
                     if one == [false; 2] {
-                        match op {
-                            Op::Add(r, s) => blocks!(|a, b| added(a, r, b, s)),
-                            Op::Mul(r) => blocks!(|a, b| multiplied(a, b, r)),
+                        match spec.op {
+                            BinaryOp::Add => blocks!(BinaryOp::Add),
+                            BinaryOp::Mul => blocks!(BinaryOp::Mul),
                         }
                     }
                     while at < length {
@@ -175,7 +152,7 @@ macro_rules! binary {
                                 ($j:literal) => {{
                                     let mask = lane_mask(left, $j);
                                     let a = a.values(at + 16 * $j, mask);
-                                    op.of(a, b.values(at + 16 * $j, mask))
+                                    steps.of(both(spec.op, a, b.values(at + 16 * $j, mask)))
                                 }};
                             }
                             put!([values!(0), values!(1), values!(2), values!(3)], left);

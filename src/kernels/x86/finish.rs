@@ -4,7 +4,7 @@
 //! which more fit a register: the zero point is added with saturation after the upper end was cut, the lower end is
 //! cut as a byte.
 
-use super::super::finish::{Finish, Middle, Residual};
+use super::super::finish::{Divisor, Finish, Middle, Residual};
 use std::arch::x86_64::*;
 
 /// What [`Finish`] and [`Residual`] say, spread over vectors.
@@ -19,15 +19,48 @@ pub struct Ends {
 #[derive(Clone, Copy)]
 struct Add {
     zero: __m512,
-    ratio: __m512,
+    scale: __m512,
     middle: Option<Between>,
+    step: Steps,
 }
 
 #[derive(Clone, Copy)]
 struct Between {
     low: __m512,
     high: __m512,
-    ratio: __m512,
+    scale: __m512,
+}
+
+/// [`Divisor`].
+#[derive(Clone, Copy)]
+pub struct Steps {
+    by: __m512,
+    divide: bool,
+}
+
+impl Steps {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub fn new(divisor: Divisor) -> Steps {
+        let (by, divide) = match divisor {
+            Divisor::Step(step) => (step, true),
+            Divisor::Factor(factor) => (factor, false),
+        };
+        Steps {
+            by: _mm512_set1_ps(by),
+            divide,
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub fn of(self, value: __m512) -> __m512 {
+        if self.divide {
+            _mm512_div_ps(value, self.by)
+        } else {
+            _mm512_mul_ps(value, self.by)
+        }
+    }
 }
 
 /// The lanes of vector `j` of 64 channels, of which the first `channels` are there.
@@ -51,7 +84,7 @@ impl Ends {
         let between = |m: Middle| Between {
             low: spread(m.low - m.zero),
             high: spread(m.high - m.zero),
-            ratio: _mm512_set1_ps(m.ratio),
+            scale: _mm512_set1_ps(m.scale),
         };
         Ends {
             high: spread(finish.high - finish.zero),
@@ -60,8 +93,9 @@ impl Ends {
             low: _mm512_set1_epi8(finish.low as u8 as i8),
             add: residual.map(|r| Add {
                 zero: spread(r.zero.into()),
-                ratio: _mm512_set1_ps(r.ratio),
+                scale: _mm512_set1_ps(r.scale),
                 middle: r.middle.map(between),
+                step: Steps::new(r.step),
             }),
         }
     }
@@ -76,10 +110,11 @@ impl Ends {
             if let Some(m) = &add.middle {
                 // The order of the operands matters: the second is taken where one is not a number.
                 let cut = _mm512_min_ps(_mm512_max_ps(value, m.low), m.high);
-                value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtps_epi32(cut)), m.ratio);
+                value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtps_epi32(cut)), m.scale);
             }
             let bytes = _mm512_cvtepi32_ps(residual);
-            value = _mm512_add_ps(value, _mm512_mul_ps(_mm512_sub_ps(bytes, add.zero), add.ratio));
+            let other = _mm512_mul_ps(_mm512_sub_ps(bytes, add.zero), add.scale);
+            value = add.step.of(_mm512_add_ps(value, other));
         }
         _mm512_cvtps_epi32(_mm512_min_ps(self.high, value))
     }

@@ -1,6 +1,6 @@
 //! From sums to bytes with the vectors of AVX2: see [`super::finish`], of which this is the half.
 
-use super::super::finish::{Finish, Middle, Residual, Table};
+use super::super::finish::{Divisor, Finish, Middle, Residual, Table};
 use super::super::store::{Output, Store, store};
 use std::arch::x86_64::*;
 
@@ -16,15 +16,48 @@ pub struct Ends {
 #[derive(Clone, Copy)]
 struct Add {
     zero: __m256,
-    ratio: __m256,
+    scale: __m256,
     middle: Option<Between>,
+    step: Steps,
 }
 
 #[derive(Clone, Copy)]
 struct Between {
     low: __m256,
     high: __m256,
-    ratio: __m256,
+    scale: __m256,
+}
+
+/// [`Divisor`].
+#[derive(Clone, Copy)]
+struct Steps {
+    by: __m256,
+    divide: bool,
+}
+
+impl Steps {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn new(divisor: Divisor) -> Steps {
+        let (by, divide) = match divisor {
+            Divisor::Step(step) => (step, true),
+            Divisor::Factor(factor) => (factor, false),
+        };
+        Steps {
+            by: _mm256_set1_ps(by),
+            divide,
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn of(self, value: __m256) -> __m256 {
+        if self.divide {
+            _mm256_div_ps(value, self.by)
+        } else {
+            _mm256_mul_ps(value, self.by)
+        }
+    }
 }
 
 impl Ends {
@@ -35,7 +68,7 @@ impl Ends {
         let between = |m: Middle| Between {
             low: spread(m.low - m.zero),
             high: spread(m.high - m.zero),
-            ratio: _mm256_set1_ps(m.ratio),
+            scale: _mm256_set1_ps(m.scale),
         };
         Ends {
             high: spread(finish.high - finish.zero),
@@ -43,8 +76,9 @@ impl Ends {
             low: _mm_set1_epi8(finish.low as u8 as i8),
             add: residual.map(|r| Add {
                 zero: spread(r.zero.into()),
-                ratio: _mm256_set1_ps(r.ratio),
+                scale: _mm256_set1_ps(r.scale),
                 middle: r.middle.map(between),
+                step: Steps::new(r.step),
             }),
         }
     }
@@ -58,10 +92,11 @@ impl Ends {
             if let Some(m) = &add.middle {
                 // The order of the operands matters: the second is taken where one is not a number.
                 let cut = _mm256_min_ps(_mm256_max_ps(value, m.low), m.high);
-                value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtps_epi32(cut)), m.ratio);
+                value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtps_epi32(cut)), m.scale);
             }
             let bytes = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(residual));
-            value = _mm256_add_ps(value, _mm256_mul_ps(_mm256_sub_ps(bytes, add.zero), add.ratio));
+            let other = _mm256_mul_ps(_mm256_sub_ps(bytes, add.zero), add.scale);
+            value = add.step.of(_mm256_add_ps(value, other));
         }
         _mm256_cvtps_epi32(_mm256_min_ps(self.high, value))
     }

@@ -265,18 +265,20 @@ impl Lowering<'_> {
         check_sums(&kernel, &zero, &bias)?;
         let residual = match added {
             None => None,
-            Some(value) => Some(Added {
-                value,
-                ratio: finite(
-                    self.program.values[value]
-                        .quant()
-                        .ok_or("it adds what is not quantized")?
-                        .scale
-                        / step,
-                )?,
-                middle: None,
-            }),
+            Some(value) => {
+                let quant = self.program.values[value].quant();
+                let scale = quant.ok_or("it adds what is not quantized")?.scale;
+                finite(scale / step)?;
+                Some(Added {
+                    value,
+                    scale,
+                    middle: None,
+                    step,
+                })
+            }
         };
+        // What is added to is a value in f32, as in the graph.
+        let unit = if residual.is_some() { 1.0 } else { step };
         let conv = Conv {
             input,
             groups: geometry.groups,
@@ -288,7 +290,7 @@ impl Lowering<'_> {
             scale: kernel
                 .scale
                 .iter()
-                .map(|w| finite(quant.scale * w / step))
+                .map(|w| finite(quant.scale * w / unit))
                 .collect::<Result<_, _>>()?,
             weight_zero: zero,
             bias,

@@ -2,7 +2,7 @@
 
 use super::super::onnx::Node;
 use super::Reason;
-use crate::kernels::spatial::{TAP_ONE, Tap};
+use crate::kernels::spatial::Tap;
 
 /// Where an output index lies in the input, and which neighbour is nearest.
 pub struct Coordinates {
@@ -87,24 +87,22 @@ impl Coordinates {
         (0..to).map(index).collect()
     }
 
-    /// Two neighbours, and the share of the second.
-    pub fn between(&self, from: usize, to: usize, scale: f32) -> Vec<(u32, u32, f32)> {
+    /// Two neighbours, and what they count for. At the end, where both are one, half each, as ONNX Runtime reckons.
+    pub fn between(&self, from: usize, to: usize, scale: f32) -> Vec<Tap> {
         let place = |at: usize| {
             let x = self.place(at, from, to, scale).clamp(0.0, (from - 1) as f32);
-            let first = x.floor();
-            let second = (first as u32 + 1).min(from as u32 - 1);
-            (first as u32, second, x - first)
+            let first = x as u32;
+            let second = (first + 1).min(from as u32 - 1);
+            let weights = match first == second {
+                true => [0.5; 2],
+                false => [second as f32 - x, x - first as f32],
+            };
+            Tap {
+                first,
+                second,
+                weights,
+            }
         };
         (0..to).map(place).collect()
-    }
-
-    /// The same for bytes.
-    pub fn linear(&self, from: usize, to: usize, scale: f32) -> Vec<Tap> {
-        let tap = |(first, second, share): (u32, u32, f32)| Tap {
-            first,
-            second,
-            weight: (share * TAP_ONE as f32).round() as i32,
-        };
-        self.between(from, to, scale).into_iter().map(tap).collect()
     }
 }

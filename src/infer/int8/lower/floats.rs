@@ -11,6 +11,7 @@ use super::conv::by_output;
 use super::coordinates::Coordinates;
 use super::{Lowering, Reason, Symbol, Target};
 use crate::kernels::float::Order as FloatOrder;
+use crate::kernels::spatial::Tap;
 
 /// Multiply-accumulates of an f32 convolution that is done here: the first layer of a small network at most.
 const MACS_MAX: usize = 8_000_000;
@@ -205,7 +206,7 @@ impl Lowering<'_> {
             "linear" => lengths.map(|(from, (scale, to))| coordinates.between(from, to, scale)),
             "nearest" => lengths.map(|(from, (scale, to))| {
                 let nearest = coordinates.nearest(from, to, scale);
-                nearest.into_iter().map(|i| (i, i, 0.0)).collect()
+                nearest.into_iter().map(Tap::one).collect()
             }),
             other => return Err(format!("the mode {other:?} is not covered")),
         };

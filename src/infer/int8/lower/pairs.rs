@@ -2,10 +2,11 @@
 
 use super::super::fold;
 use super::super::function::{Function, Quant};
-use super::super::ir::{Id, Kind, OpKind, Order, PairOp};
+use super::super::ir::{Id, Kind, OpKind, Order};
 use super::super::onnx::{Data, Node};
 use super::conv::Addend;
 use super::{Base, Float, Lowering, Reason, Symbol, Target, carried, finite};
+use crate::kernels::binary::BinaryOp;
 
 impl Lowering<'_> {
     pub fn pair(&mut self, node: &Node, function: &Function, target: Target) -> Result<Id, Reason> {
@@ -202,21 +203,22 @@ impl Lowering<'_> {
                 .ok_or("it is not quantized")
         };
         let (sa, sb) = (scale(a)?, scale(b)?);
-        let op = match op {
-            "Add" => PairOp::Add {
-                a: finite(sa / step)?,
-                b: finite(sb / step)?,
-            },
-            "Sub" => PairOp::Add {
-                a: finite(sa / step)?,
-                b: finite(-sb / step)?,
-            },
-            _ => PairOp::Multiply {
-                ratio: finite(sa * sb / step)?,
-            },
+        let (op, scales) = match op {
+            "Add" => (BinaryOp::Add, [sa, sb]),
+            "Sub" => (BinaryOp::Add, [sa, -sb]),
+            _ => (BinaryOp::Mul, [sa, sb]),
         };
+        finite(op.of(255.0 * sa, 255.0 * sb) / step)?;
         self.check_broadcast(a, b, shape, order)?;
-        Ok(self.push(OpKind::Binary { op, a, b, finish }, shape.to_vec(), order, target))
+        let kind = OpKind::Binary {
+            op,
+            a,
+            b,
+            scales,
+            step,
+            finish,
+        };
+        Ok(self.push(kind, shape.to_vec(), order, target))
     }
 
     /// The order in which the larger side already is.

@@ -362,13 +362,14 @@ impl Lowering<'_> {
                 if node.int("antialias", 0) != 0 {
                     return Err("antialias is not covered".to_owned());
                 }
-                let [rows, columns] = lengths.map(|(from, (scale, to))| modes.linear(from, to, scale));
+                let [rows, columns] = lengths.map(|(from, (scale, to))| modes.between(from, to, scale));
                 let (step, finish) = function.finish(target.bytes()?)?;
+                finite(self.quant_of(input)?.scale / step)?;
                 OpKind::Bilinear {
                     input,
                     rows,
                     columns,
-                    step: finite(self.quant_of(input)?.scale / step)?,
+                    step,
                     finish,
                 }
             }

@@ -1,19 +1,19 @@
 //! From operators to kernels.
 
 use super::super::function::Function;
-use super::super::ir::{Conv, Id, Op, OpKind, PairOp, Part, Pool};
+use super::super::ir::{Conv, Id, Op, OpKind, Part, Pool};
 use super::super::onnx::volume;
 use super::arena::Arena;
 use super::floats::{FloatConv, FloatResize};
 use super::{Kernel, Output, Permute, Plan, Region, Step, Values, kind_name, quant_of};
-use crate::kernels::binary::{Binary, BinaryOp, Operand};
+use crate::kernels::binary::{Binary, Operand};
 use crate::kernels::check::Misfit;
 use crate::kernels::conv::{ConvShape, ConvSpec, PackedConv};
-use crate::kernels::finish::{Finish, Residual};
+use crate::kernels::finish::{Divisor, Finish, Residual};
 use crate::kernels::float::{Dequantize, Order as FloatOrder, Quantize, Softmax};
 use crate::kernels::isa::Isa;
 use crate::kernels::layout::Layout;
-use crate::kernels::spatial::{AveragePool, Bilinear, Gather, MaxPool, TAP_ONE, Window};
+use crate::kernels::spatial::{AveragePool, Bilinear, Gather, MaxPool, Window};
 use anyhow::{Context, Result, bail, ensure};
 use std::ops::Range;
 
@@ -198,7 +198,24 @@ impl Builder<'_> {
             }
             OpKind::Quantize { external, order } => self.quantize(output, *external, *order),
             OpKind::Conv(conv) => self.conv(conv, output),
-            OpKind::Binary { op, a, b, finish } => self.binary(*op, [*a, *b], finish, output),
+            OpKind::Binary {
+                op,
+                a,
+                b,
+                scales,
+                step,
+                finish,
+            } => {
+                let kernel = Binary {
+                    op: *op,
+                    a: self.operand(*a, scales[0])?,
+                    b: self.operand(*b, scales[1])?,
+                    output: self.layout(output)?,
+                    step: Divisor::Step(*step),
+                    finish: finish.clone(),
+                };
+                self.step(Kernel::Binary(kernel.quickened()), output, &[*a, *b])
+            }
             OpKind::MaxPool { input, window, table } => {
                 let kernel = MaxPool {
                     window: self.window(*input, output, window)?,
@@ -261,13 +278,15 @@ impl Builder<'_> {
                 step,
                 finish,
             } => {
+                let quant = quant_of(&self.region.program, *input);
                 let kernel = Bilinear {
                     input: self.layout(*input)?,
                     output: self.layout(output)?,
                     rows: rows.clone(),
                     columns: columns.clone(),
-                    zero: quant_of(&self.region.program, *input).zero,
-                    factor: step / (TAP_ONE * TAP_ONE) as f32,
+                    zero: quant.zero,
+                    scale: quant.scale,
+                    step: *step,
                     finish: finish.clone(),
                 };
                 self.step(Kernel::Bilinear(kernel), output, &[*input])
@@ -448,8 +467,9 @@ impl Builder<'_> {
             Some(added) => Some(Residual {
                 layout: sparse(self.layout(added.value)?),
                 zero: quant_of(&self.region.program, added.value).zero,
-                ratio: added.ratio,
+                scale: added.scale,
                 middle: added.middle,
+                step: Divisor::Step(added.step),
             }),
         };
         let shape = ConvShape {
@@ -478,27 +498,12 @@ impl Builder<'_> {
         })
     }
 
-    fn binary(&mut self, op: PairOp, inputs: [Id; 2], finish: &Finish, output: Id) -> Result<()> {
-        let operand = |id: Id| -> Result<Operand> {
-            Ok(Operand {
-                layout: self.layout(id)?,
-                zero: quant_of(&self.region.program, id).zero,
-            })
-        };
-        let kernel = Binary {
-            op: match op {
-                PairOp::Add { a, b } => BinaryOp::Add {
-                    a_ratio: a,
-                    b_ratio: b,
-                },
-                PairOp::Multiply { ratio } => BinaryOp::Mul { ratio },
-            },
-            a: operand(inputs[0])?,
-            b: operand(inputs[1])?,
-            output: self.layout(output)?,
-            finish: finish.clone(),
-        };
-        self.step(Kernel::Binary(kernel), output, &inputs)
+    fn operand(&self, id: Id, scale: f32) -> Result<Operand> {
+        Ok(Operand {
+            layout: self.layout(id)?,
+            zero: quant_of(&self.region.program, id).zero,
+            scale,
+        })
     }
 
     /// Copies what was not written to its place at once.

@@ -5,6 +5,7 @@
 use super::super::function::Function;
 use crate::kernels::conv::ConvShape;
 use crate::kernels::isa::{Isa, Work};
+use crate::kernels::spatial::Tap;
 
 #[derive(Debug)]
 pub struct FloatConv {
@@ -22,9 +23,8 @@ pub struct FloatResize {
     /// Of the input.
     pub width: usize,
     pub channels: usize,
-    /// Two neighbours, and the share of the second.
-    pub rows: Vec<(u32, u32, f32)>,
-    pub columns: Vec<(u32, u32, f32)>,
+    pub rows: Vec<Tap>,
+    pub columns: Vec<Tap>,
     pub function: Function,
 }
 
@@ -87,13 +87,12 @@ impl FloatResize {
         let pixel = |y: u32, x: u32| &input[(y as usize * self.width + x as usize) * channels..][..channels];
         for (y, row) in self.rows.iter().enumerate() {
             for (x, column) in self.columns.iter().enumerate() {
-                let (a, b) = (pixel(row.0, column.0), pixel(row.0, column.1));
-                let (c, d) = (pixel(row.1, column.0), pixel(row.1, column.1));
+                let [wa, wb, wc, wd] = column.with_row(row);
+                let (a, b) = (pixel(row.first, column.first), pixel(row.first, column.second));
+                let (c, d) = (pixel(row.second, column.first), pixel(row.second, column.second));
                 let out = &mut output[(y * columns + x) * channels..][..channels];
                 for (i, o) in out.iter_mut().enumerate() {
-                    let upper = a[i] * (1.0 - column.2) + b[i] * column.2;
-                    let lower = c[i] * (1.0 - column.2) + d[i] * column.2;
-                    *o = upper * (1.0 - row.2) + lower * row.2;
+                    *o = a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd;
                 }
             }
         }
