@@ -87,6 +87,8 @@ pub struct World {
     waiting: VecDeque<bool>,
     pub position: f64,
     pub speed: f64,
+    /// That it runs at, permitted to.
+    full_speed: f64,
     pub pulses: Vec<Pulse>,
     pub permit: bool,
     pub reject: bool,
@@ -121,7 +123,10 @@ impl Line {
         let inputs = GpioSim::new(INPUTS, &INPUT_LINES);
         let outputs = GpioSim::new(OUTPUTS, &OUTPUT_LINES);
         let line = Line {
-            world: Arc::default(),
+            world: Arc::new(Mutex::new(World {
+                full_speed: SPEED,
+                ..World::default()
+            })),
             inputs: Arc::new(Mutex::new(inputs)),
             outputs: Arc::new(Mutex::new(outputs)),
             stop: Arc::default(),
@@ -176,6 +181,11 @@ impl Line {
     /// Puts parts on the belt, a letter each: g is good, b is bad.
     pub fn feed(&self, parts: &str) {
         self.world().waiting.extend(parts.chars().map(|part| part == 'b'));
+    }
+
+    /// Runs slower from now on, by this share of the usual speed.
+    pub fn slow_down(&self, share: f64) {
+        self.world().full_speed = SPEED * share;
     }
 
     /// A line that shows this whatever happens; `None` ends it.
@@ -272,7 +282,7 @@ impl World {
     }
 
     fn turn(&mut self, dt: f64, now: Instant) {
-        let wanted = if self.permit { SPEED } else { 0.0 };
+        let wanted = if self.permit { self.full_speed } else { 0.0 };
         let change = RAMP * dt;
         self.speed += (wanted - self.speed).clamp(-change, change);
         self.position += self.speed * dt;
