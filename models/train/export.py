@@ -79,17 +79,81 @@ def save(model, path):
 
 def quantize(f32, int8, pictures):
     """QDQ: activations u8 asymmetric per tensor, weights s8 symmetric per output channel, bias s32.
-    The classifier's stem and first depthwise convolution stay f32: a third of the false rejects came from
-    their coarse steps. A mask's last convolution, last resize and sigmoid do, for thin scratches."""
+    The result of the classifier's stem and its first depthwise convolution stay f32: a third of the false rejects
+    came from their coarse steps. A mask's last convolution, last resize and sigmoid do, for thin scratches."""
     nodes = onnx.load(f32).graph.node
     named = lambda kind: [n.name for n in nodes if n.op_type == kind]
-    if named("Sigmoid"):
-        skip = [named("Conv")[-1], named("Resize")[-1], named("Sigmoid")[-1]]
-    else:
+    classifies = not named("Sigmoid")
+    if classifies:
         skip = named("Conv")[:2] + named("Gemm")
+    else:
+        skip = [named("Conv")[-1], named("Resize")[-1], named("Sigmoid")[-1]]
     quantize_static(f32, int8, Reader(pictures), quant_format=QuantFormat.QDQ, per_channel=True,
                     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=skip)
-    save(onnx.load(int8), int8)
+    model = onnx.load(int8)
+    if classifies:
+        quantize_stem(model, pictures)
+    save(model, int8)
+
+
+def quantize_stem(model, pictures):
+    """The first convolution on integers, its result still f32. The input loses nothing: its steps are those of the camera's bytes."""
+    graph = model.graph
+    stem = next(n for n in graph.node if n.op_type == "Conv" and n.input[0] == "image")
+    constants = {t.name: t for t in graph.initializer}
+    weights, bias = (onnx.numpy_helper.to_array(constants[name]) for name in stem.input[1:3])
+    step = np.float32(1 / SCALE)
+    steps = np.abs(weights).max(axis=(1, 2, 3)) / np.float32(127)
+    mean, spread_ = patches(pictures, weights.shape[2])
+    bytes_ = np.stack([rounded((w / s).ravel(), spread_) for w, s in zip(weights, steps)]).reshape(weights.shape)
+    # What rounding changes in the mean is taken out again.
+    lost = (bytes_ * steps[:, None, None, None] - weights).reshape(len(weights), -1) @ mean
+    sums = np.rint((bias - lost) / (steps * step)).astype(np.int32)
+    nodes = []
+
+    def constant(name, value):
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        return name
+
+    def dequantized(name, value, scale):
+        inputs = [constant(f"{name}_quantized", value), constant(f"{name}_scale", scale), constant(f"{name}_zero_point", np.zeros(scale.shape, value.dtype))]
+        nodes.append(onnx.helper.make_node("DequantizeLinear", inputs, [f"{name}_DequantizeLinear_Output"], f"{name}_DequantizeLinear", axis=0))
+        return nodes[-1].output[0]
+
+    grid = [constant("image_scale", step), constant("image_zero_point", np.uint8(MEAN))]
+    nodes.append(onnx.helper.make_node("QuantizeLinear", ["image", *grid], ["image_QuantizeLinear_Output"], "image_QuantizeLinear"))
+    nodes.append(onnx.helper.make_node("DequantizeLinear", ["image_QuantizeLinear_Output", *grid], ["image_DequantizeLinear_Output"], "image_DequantizeLinear"))
+    f32 = list(stem.input[1:3])
+    stem.input[:] = ["image_DequantizeLinear_Output", dequantized(f32[0], bytes_, steps), dequantized(f32[1], sums, steps * step)]
+    for name in f32:
+        graph.initializer.remove(constants[name])
+    nodes += graph.node
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def patches(pictures, size):
+    """What a convolution of this size sees in them: mean and covariance of channel × row × column."""
+    x = (pictures.astype(np.float32) - MEAN) / SCALE
+    seen = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::2, ::2]
+    seen = seen.reshape(-1, x.shape[3] * size * size)
+    return seen.mean(0), np.cov(seen, rowvar=False)
+
+
+def rounded(weights, spread_):
+    """Bytes near these weights that change least of what the convolution gives: neighbours in a picture are alike,
+    so one weight's rounding can make up for another's."""
+    q = np.rint(weights)
+    while True:
+        error = q - weights
+        pull = spread_ @ error
+        # Of a step up or down of each weight alone: what it adds to the error's variance.
+        gain = np.stack([2 * d * pull + np.diag(spread_) for d in (1, -1)])
+        gain[0, q >= 127], gain[1, q <= -127] = np.inf, np.inf
+        way, at = np.unravel_index(gain.argmin(), gain.shape)
+        if gain[way, at] >= -1e-9:
+            return q.astype(np.int8)
+        q[at] += (1, -1)[way]
 
 
 def runner(path):
