@@ -19,14 +19,30 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("elek speaks UTF-8")
 }
 
-/// What `elek model info` says it used.
-fn used(before: &[&str], kernels: Option<&str>) -> String {
-    let arguments = [before, &["model", "info", "--json", "builtin:cap-classify"]].concat();
+/// What `elek model info` says of a shipped model.
+fn info(before: &[&str], kernels: Option<&str>, model: &str) -> serde_json::Value {
+    let arguments = [before, &["model", "info", "--json", model]].concat();
     let output = elek(&arguments, kernels);
     let (out, errors) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}{errors}");
-    let info: serde_json::Value = serde_json::from_str(&out).expect("--json prints JSON");
+    serde_json::from_str(&out).expect("--json prints JSON")
+}
+
+fn used(before: &[&str], kernels: Option<&str>) -> String {
+    let info = info(before, kernels, "builtin:cap-classify");
     info["kernels"].as_str().expect("a name").to_owned()
+}
+
+#[test]
+fn the_shipped_models_are_integers_but_for_a_hundredth() {
+    for model in ["builtin:cap-classify", "builtin:cap-segment"] {
+        let info = info(&[], None, model);
+        let work = |key: &str| info["integers"][key].as_f64().expect("multiply-accumulates");
+        let share = work("macs") / (work("macs") + work("float_macs"));
+        assert!(share >= 0.99, "{model}: {share}");
+        let left = info["integers"]["left"].as_array().expect("what tract does");
+        assert!(left.is_empty(), "{model}: {left:?}");
+    }
 }
 
 #[test]
