@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 CHECKED := --release --config tests/checked.toml
 
-.PHONY: help setup demo test test-kill test-long test-vm test-arm test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
+.PHONY: help setup demo test test-kill test-long test-vm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test-vm: setup   ## the release binary against kernel drivers, in a virtual mach
 
 test-arm: setup  ## the tests that depend on the processor, on emulated ARM cores; docs/ARM.md
 	CARGO="$(CARGO)" cross/arm/test.sh
+
+test-arm-kernels: ## the integer kernels alone on emulated ARM cores; a few minutes
+	cross/arm/test.sh kernels
 
 test-arm-full: setup ## the whole suite on each emulated ARM core; an hour or more
 	CARGO="$(CARGO)" cross/arm/test.sh full

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # The test suite on emulated ARM processors:
 #
-#   cross/arm/test.sh            what a change must pass: each kind of core, the tests that depend on it
+#   cross/arm/test.sh            each kind of core, the tests that depend on it
 #   cross/arm/test.sh full       the whole suite on each kind of core
+#   cross/arm/test.sh kernels    the integer kernels against the reference on each kind of core, without the rest:
+#                                a few minutes, what CI has time for
 #
 # Emulated is the processor, not the kernel: system calls go to the machine's own, times mean nothing. What
 # cannot hold there is left out below, each with its reason, and runs natively in `make test` and in the
@@ -11,7 +13,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project"
 mode=${1:-short}
-case $mode in short | full) ;; *) die "say nothing, or full" ;; esac
+case $mode in short | full | kernels) ;; *) die "say nothing, full or kernels" ;; esac
 
 # A core for each generation of boards: without and with dot products, and all that the emulator knows.
 cores=(cortex-a53 cortex-a72 cortex-a76 max)
@@ -41,12 +43,6 @@ on() {
     say "$kind as $core: passed, $((SECONDS - started)) s"
 }
 
-# What this machine's own processor makes of the same pictures, shifts and models, for comparison.
-ELEK_SAME=$(mktemp -d "${TMPDIR:-/tmp}/elek-same.XXXXXX")
-export ELEK_SAME
-trap 'rm -rf "$ELEK_SAME"' EXIT
-nice "${CARGO:-cargo}" test --quiet "${options[@]}" --test same_everywhere
-
 # Which kernels a core has to run: without this, one that is not found would not be tested, and nobody would know.
 expect() {
     case $1 in
@@ -57,6 +53,37 @@ expect() {
     esac
     export ELEK_EXPECTED_KERNELS
 }
+
+# alone BOX CORE... : the kernels by themselves, compiled once, on each of these cores
+alone() {
+    local kind=$1 work
+    shift
+    work=$(mktemp -d "${TMPDIR:-/tmp}/elek-kernels.XXXXXX")
+    (
+        env_of "$kind"
+        rustc --edition 2024 --test -C opt-level=3 -C debug-assertions=on -C overflow-checks=on \
+            --target "$triple" -C "linker=$gnu-gcc" -o "$work/kernels" "$here/kernels.rs"
+        for core in "$@"; do
+            started=$SECONDS
+            expect "$core"
+            say "$kind as $core: $ELEK_EXPECTED_KERNELS"
+            "$qemu" -cpu "${core/armv7/max}" -L "/usr/$gnu" "$work/kernels" --quiet
+            say "$kind as $core: passed, $((SECONDS - started)) s"
+        done
+    )
+    rm -r "$work"
+}
+if [ "$mode" = kernels ]; then
+    alone arm64 "${cores[@]}"
+    alone armv7 armv7
+    exit 0
+fi
+
+# What this machine's own processor makes of the same pictures, shifts and models, for comparison.
+ELEK_SAME=$(mktemp -d "${TMPDIR:-/tmp}/elek-same.XXXXXX")
+export ELEK_SAME
+trap 'rm -rf "$ELEK_SAME"' EXIT
+nice "${CARGO:-cargo}" test --quiet "${options[@]}" --test same_everywhere
 
 if [ "$mode" = full ]; then
     for core in "${cores[@]}"; do
