@@ -107,6 +107,31 @@ impl ConvSpec {
         self.finish.check()
     }
 
+    /// In how many parts kernels take each weight: less its zero point, it may have more bits than a byte.
+    pub fn parts(&self) -> usize {
+        if self.weight_zero.iter().all(|zero| *zero == 0) {
+            return 1;
+        }
+        let depth = self.shape.depth().max(1);
+        let channels = self.weights.chunks(depth).zip(&self.weight_zero);
+        let most = channels.flat_map(|(weights, zero)| weights.iter().map(|w| zero.abs_diff((*w).into())));
+        most.max().unwrap_or(0).div_ceil(PART_MAX.unsigned_abs()).max(1) as usize
+    }
+
+    /// A part of weight `at` of a channel; of [`Self::parts`], all together are the weight less its zero point.
+    pub fn part(&self, channel: usize, at: usize, part: usize) -> i8 {
+        let weight = self.weights[channel * self.shape.depth() + at];
+        match self.weight_zero.get(channel) {
+            None | Some(0) if part == 0 => weight,
+            None | Some(0) => 0,
+            Some(zero) => {
+                let whole = i32::from(weight) - zero;
+                let rest = whole.abs() - PART_MAX * part as i32;
+                (whole.signum() * rest.clamp(0, PART_MAX)) as i8
+            }
+        }
+    }
+
     /// What is added, for kernels.
     pub fn quick_residual(&self) -> Option<Residual> {
         self.residual.map(|residual| residual.quickened(&self.finish))
@@ -124,6 +149,12 @@ impl ConvSpec {
         self.bias[channel].wrapping_add((shift - i32::from(self.input_zero)).wrapping_mul(sum))
     }
 }
+
+/// Largest part of a weight.
+const PART_MAX: i32 = 127;
+
+/// Most parts that kernels take: of two bytes' distance there are three.
+pub const PARTS_MAX: usize = 3;
 
 /// A convolution made ready for one instruction set.
 #[derive(Clone, Debug)]
@@ -184,7 +215,8 @@ impl PackedConv {
         }
     }
 
-    /// Sum × scale as f32, without residual and finish. `output` is dense and begins with the first row of `rows`.
+    /// Sum × scale as f32, without residual and finish, in the same places as bytes would be. `output` begins with the
+    /// first row of `rows`.
     ///
     /// # Panics
     /// As [`Self::run`].

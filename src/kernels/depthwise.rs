@@ -3,7 +3,7 @@
 //! Each channel sees only itself, so that nothing is to be gained from tiles: the kernel of the instruction set takes
 //! the channels of one pixel, some dozens at a time, through all positions of the window.
 
-use super::conv::ConvSpec;
+use super::conv::{ConvSpec, PARTS_MAX};
 use super::finish::{Finish, Residual};
 use super::gemm::{Line, SCRATCH_MAX, flat, lines};
 use super::isa::Isa;
@@ -74,12 +74,6 @@ pub struct Row<'a, 'b> {
 }
 
 impl Row<'_, '_> {
-    /// What is added to the sums.
-    #[inline(always)]
-    pub fn added(&self) -> Option<&Residual> {
-        self.residual.map(|(residual, _)| residual)
-    }
-
     /// Where those of a block begin. (A slice would be checked for each block of each pixel.)
     #[inline(always)]
     pub fn weights(&self, block: usize) -> *const i8 {
@@ -125,6 +119,8 @@ pub struct Depthwise {
     output: Layout,
     input: Layout,
     sources: Sources,
+    /// See [`ConvSpec::parts`]: each is a window of its own over the same pixels.
+    parts: usize,
     weights: Vec<Line<[i8; 64]>>,
     weights_block: usize,
     bias: Vec<Line<[i32; 16]>>,
@@ -148,11 +144,12 @@ impl Depthwise {
         let strips = isa.strips()?;
         let shape = spec.shape;
         let channels = shape.output.channels;
-        if !shape.is_depthwise() || spec.weight_zero.iter().any(|z| *z != 0) {
+        let parts = spec.parts();
+        if !shape.is_depthwise() || parts > PARTS_MAX {
             return None;
         }
         let sources = Sources::new(&shape, spec.input_zero, channels)?;
-        if scratch(&sources, &shape.output) > SCRATCH_MAX {
+        if scratch(&sources, parts, &shape.output) > SCRATCH_MAX {
             return None;
         }
         let strips = match strips.careful {
@@ -175,8 +172,8 @@ impl Depthwise {
                 };
                 Some(start + i).filter(|&c| c < channels)
             };
-            let of = |tap: usize, i: usize| channel(i).map_or(0, |c| spec.weights[c * taps + tap]);
-            (strips.pack)(taps, &of, &mut weights);
+            let of = |tap: usize, i: usize| channel(i).map_or(0, |c| spec.part(c, tap % taps, tap / taps));
+            (strips.pack)(taps * parts, &of, &mut weights);
             weights.resize(weights.len().next_multiple_of(64), 0);
             if start == 0 {
                 weights_block = weights.len();
@@ -193,6 +190,7 @@ impl Depthwise {
             output: shape.output,
             input: shape.input,
             sources,
+            parts,
             weights: lines(&weights, 0),
             weights_block,
             bias: lines(&bias, 0),
@@ -204,7 +202,7 @@ impl Depthwise {
     }
 
     pub fn scratch(&self) -> usize {
-        scratch(&self.sources, &self.output)
+        scratch(&self.sources, self.parts, &self.output)
     }
 
     /// See [`super::conv::PackedConv::run`].
@@ -222,16 +220,13 @@ impl Depthwise {
         }
         assert!(scratch.len() >= self.scratch() && rows.end <= layout.height);
         assert!(input.len() >= self.input.span());
-        let taps = self.sources.taps();
+        let taps = self.sources.taps() * self.parts;
         let (pointers, tail) = sources::pointers(scratch, taps * layout.width);
         let residual = self.residual.as_ref().zip(residual);
         for y in rows.clone() {
             let pixels = y * layout.width..(y + 1) * layout.width;
             self.sources.point(pixels, input, tail, pointers, layout.width);
-            let (row, pixel) = match output {
-                Output::Bytes(_) => (layout.row, layout.pixel),
-                Output::Floats(_) => (layout.width * layout.channels, layout.channels),
-            };
+            sources::repeat(pointers, self.parts);
             let mut work = Row {
                 pointers,
                 step: layout.width,
@@ -247,11 +242,11 @@ impl Depthwise {
                 finish: &self.finish,
                 residual,
                 place: Place {
-                    output: (y - rows.start) * row,
+                    output: (y - rows.start) * layout.row,
                     residual: residual.map_or(0, |(r, _)| y * r.layout.row),
                 },
                 across: Place {
-                    output: pixel,
+                    output: layout.pixel,
                     residual: residual.map_or(0, |(r, _)| r.layout.pixel),
                 },
                 output: &mut output,
@@ -263,6 +258,6 @@ impl Depthwise {
     }
 }
 
-fn scratch(sources: &Sources, output: &Layout) -> usize {
-    sources::room(sources.taps(), output.width).saturating_add(sources.tail())
+fn scratch(sources: &Sources, parts: usize, output: &Layout) -> usize {
+    sources::room(sources.taps() * parts, output.width).saturating_add(sources.tail())
 }

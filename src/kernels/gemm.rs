@@ -5,7 +5,7 @@
 //! they are finished and stored. Pixels are taken in groups whose input stays in the second-level cache while all
 //! blocks of weights go over it.
 
-use super::conv::{ConvShape, ConvSpec};
+use super::conv::{ConvShape, ConvSpec, PARTS_MAX};
 use super::finish::{Finish, Residual};
 use super::isa::Isa;
 use super::padded::PaddedRows;
@@ -110,6 +110,9 @@ pub struct Gemm {
     tiles: &'static Tiles,
     shape: ConvShape,
     windows: Windows,
+    /// Weights that have zero points are in several parts. Each is a window of its own over the same pixels.
+    parts: usize,
+    /// Of all parts.
     taps: usize,
     quads: usize,
     blocks: Vec<Block>,
@@ -131,8 +134,8 @@ impl std::fmt::Debug for Gemm {
 }
 
 impl Gemm {
-    /// `None` for what these kernels do not do: an `isa` without tiles, weights with zero points, inputs of a gigabyte,
-    /// and windows so large that tables or scratch would be.
+    /// `None` for what these kernels do not do: an `isa` without tiles, zero points of weights that are far from all
+    /// bytes, inputs of a gigabyte, and windows so large that tables or scratch would be.
     pub fn new(isa: Isa, spec: &ConvSpec) -> Option<Gemm> {
         let tiles = isa.tiles()?;
         let shape = spec.shape;
@@ -140,7 +143,8 @@ impl Gemm {
             Some(careful) if spec.weights.contains(&i8::MIN) => careful,
             _ => tiles,
         };
-        if spec.weight_zero.iter().any(|z| *z != 0) {
+        let parts = spec.parts();
+        if parts > PARTS_MAX {
             return None;
         }
         let inputs = shape.input.channels / shape.groups;
@@ -159,7 +163,8 @@ impl Gemm {
             tiles,
             shape,
             windows,
-            taps,
+            parts,
+            taps: taps * parts,
             quads: run / 4,
             blocks: Vec::new(),
             weights: Vec::new(),
@@ -172,7 +177,7 @@ impl Gemm {
         gemm.together = match &gemm.windows {
             Windows::Rows(rows) => rows.rows * shape.output.width,
             Windows::Pixels(_) => {
-                let fit = (GROUP / (taps * run).max(1)).min(POINTERS / taps.max(1));
+                let fit = (GROUP / (taps * run).max(1)).min(POINTERS / gemm.taps.max(1));
                 fit.max(TOGETHER)
             }
         };
@@ -226,10 +231,11 @@ impl Gemm {
 
     /// By tap, quad, vector, and in the vector as the instruction set wants it.
     fn pack_block(&self, spec: &ConvSpec, block: &Block, weights: &mut Vec<i8>) {
-        let (depth, lanes) = (spec.shape.depth(), self.tiles.lanes);
+        let lanes = self.tiles.lanes;
+        let taps = self.taps / self.parts;
         // Weights of a tap: without the fill.
-        let run = depth / self.taps.max(1);
-        for tap in 0..self.taps {
+        let run = spec.shape.depth() / taps.max(1);
+        for (part, tap) in (0..self.parts).flat_map(|part| (0..taps).map(move |tap| (part, tap))) {
             for quad in 0..self.quads {
                 for vector in 0..block.vectors {
                     let at = weights.len();
@@ -240,9 +246,9 @@ impl Gemm {
                         if channel >= block.channels.end {
                             continue;
                         }
-                        let from = &spec.weights[channel * depth + tap * run..][..run];
                         for k in 0..4usize.min(run - (quad * 4).min(run)) {
-                            out[(self.tiles.slot)(lane, k)] = from[quad * 4 + k];
+                            let weight = spec.part(channel, tap * run + quad * 4 + k, part);
+                            out[(self.tiles.slot)(lane, k)] = weight;
                         }
                     }
                 }
@@ -310,6 +316,7 @@ impl Gemm {
                     padded.point(at / width..next / width, input, copy, pass.pointers, self.step());
                 }
             }
+            sources::repeat(pass.pointers, self.parts);
             pass.group(at..next);
             at = next;
         }
@@ -404,10 +411,7 @@ impl Cursor {
     fn next(&mut self, pass: &Pass) -> Place {
         let layout = &pass.gemm.shape.output;
         let row = self.y - pass.first_row;
-        let output = match pass.output {
-            Output::Bytes(_) => layout.at(row, self.x),
-            Output::Floats(_) => (row * layout.width + self.x) * layout.channels,
-        };
+        let output = layout.at(row, self.x);
         let residual = pass.residual.map_or(0, |(r, _)| r.layout.at(self.y, self.x));
         self.x += 1;
         if self.x == layout.width {

@@ -14,6 +14,7 @@
 //! | `portable` | the same in loops that a compiler can vectorize, for processors without kernels of their own |
 //! | `gemm`, `depthwise` | what the kernels for convolution of all instruction sets share: packing, order of work |
 //! | `sources`, `padded` | where windows look, and what stands outside of the input |
+//! | `unrolled` | loops that are written out |
 //! | `store` | from the sums of a tile to their places |
 //! | `x86`, `neon` | the instruction sets: sums of tiles, rows of depthwise convolution, the finish in vectors |
 //!
@@ -48,6 +49,8 @@ mod store;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod unrolled;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

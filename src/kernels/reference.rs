@@ -52,8 +52,7 @@ pub fn conv_f32(spec: &ConvSpec, input: &[u8], output: &mut [f32]) {
     for y in 0..layout.height {
         for x in 0..layout.width {
             for c in 0..layout.channels {
-                output[(y * layout.width + x) * layout.channels + c] =
-                    conv_sum(spec, input, [y, x], c) as f32 * spec.scale[c];
+                output[layout.at(y, x) + c] = conv_sum(spec, input, [y, x], c) as f32 * spec.scale[c];
             }
         }
     }

@@ -176,6 +176,14 @@ impl Bases {
     }
 }
 
+/// Writes what was made for one part of the weights for the others as well: see [`super::conv::ConvSpec::parts`].
+pub fn repeat(pointers: &mut [*const u8], parts: usize) {
+    let length = pointers.len() / parts;
+    for part in 1..parts {
+        pointers.copy_within(..length, part * length);
+    }
+}
+
 /// Bytes that [`pointers`] needs for `taps` × `step` of them, wherever the memory begins.
 pub fn room(taps: usize, step: usize) -> usize {
     let count = taps.saturating_mul(step).saturating_add(1);

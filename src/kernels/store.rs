@@ -14,7 +14,6 @@ pub struct Place {
 
 pub enum Output<'a> {
     Bytes(&'a mut [u8]),
-    /// Dense, whatever the layout of the bytes would be.
     Floats(&'a mut [f32]),
 }
 
@@ -31,14 +30,6 @@ pub struct Store<'a, 'b> {
     pub residual: Option<(&'a Residual, &'a [u8])>,
     pub places: &'a [Place],
     pub output: &'a mut Output<'b>,
-}
-
-impl Store<'_, '_> {
-    /// What is added to the sums.
-    #[inline(always)]
-    pub fn added(&self) -> Option<&Residual> {
-        self.residual.map(|(residual, _)| residual)
-    }
 }
 
 /// In loops that the compiler turns into the vectors of whoever calls this.

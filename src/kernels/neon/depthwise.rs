@@ -4,7 +4,7 @@
 use super::super::depthwise::{IN_ORDER, Row, Strips};
 use super::super::finish::Table;
 use super::super::store::Output;
-use super::store::Ends;
+use super::store::Epilogue;
 use std::arch::aarch64::*;
 
 pub static STRIPS: Strips = Strips {
@@ -97,7 +97,7 @@ unsafe fn sums<const CAREFUL: bool>(
 #[target_feature(enable = "neon")]
 unsafe fn row<const CAREFUL: bool>(row: &mut Row) {
     let table = row.finish.table_kind();
-    let ends = Ends::new(row.finish, row.added());
+    let epilogue = Epilogue::new(row.finish, row.residual);
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {
             let channels = (row.channels - channel).min(16);
@@ -113,7 +113,7 @@ unsafe fn row<const CAREFUL: bool>(row: &mut Row) {
                         .map(|(_, bytes)| &bytes[place.residual + channel..][..channels]);
                     let scale = row.scale[channel..][..16].as_ptr();
                     // SAFETY: 16 sums are there, and 16 scales of the block.
-                    unsafe { ends.put(sums.as_ptr(), scale, residual, table, out) };
+                    unsafe { epilogue.put(sums.as_ptr(), scale, residual, table, out) };
                 }
                 _ => row.store(&sums, pixel, channel, 0),
             }

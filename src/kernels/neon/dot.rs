@@ -4,7 +4,7 @@
 //! 128 off. The intrinsics for it are not stable yet, hence the assembly.
 
 use super::super::gemm::{Sums, Tile};
-use super::tile::{each_row, each_vector};
+use super::super::unrolled::{each_row, each_vector};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -28,7 +28,7 @@ unsafe fn sums<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the tile is as its fields say, so all that is read and written here is there.
     unsafe {
         let flip = vdupq_n_u8(0x80);
-        let mut sums = [[vdupq_n_s32(0); 4]; 12];
+        let mut sums = [[vdupq_n_s32(0); 4]; 16];
         macro_rules! begin {
             ($i:tt $j:tt) => {
                 sums[$i][$j] = vld1q_s32(tile.bias.add($j * 4))
@@ -41,14 +41,14 @@ unsafe fn sums<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
         let mut weights = tile.weights;
         for tap in 0..tile.taps {
             let pointers = tile.pointers.add(tap * tile.step);
-            let mut from = [std::ptr::null::<u8>(); 12];
+            let mut from = [std::ptr::null::<u8>(); 16];
             macro_rules! point {
                 ($i:tt) => {
                     from[$i] = (*pointers.add($i)).add(tile.offset)
                 };
             }
             each_row!(ROWS, point);
-            let mut values = [vdupq_n_u8(0); 12];
+            let mut values = [vdupq_n_u8(0); 16];
             // One step: the weights of each vector against lane `$lane` of each row's values.
             macro_rules! step {
                 ($lane:literal) => {

@@ -5,7 +5,7 @@
 //! -128: where a weight is -128, the careful kernels add each product by itself.
 
 use super::super::gemm::{Sums, Tile};
-use super::tile::{each_row, each_vector};
+use super::super::unrolled::{each_row, each_vector};
 use std::arch::aarch64::*;
 
 /// Two half sums for each of two channels in either part; the last step of a tile adds them.
@@ -40,11 +40,11 @@ unsafe fn sums<const ROWS: usize, const VECTORS: usize, const CAREFUL: bool>(til
     // SAFETY: the tile is as its fields say, so all that is read and written here is there.
     unsafe {
         let flip = vdupq_n_u8(0x80);
-        let mut sums = [[(vdupq_n_s32(0), vdupq_n_s32(0)); 4]; 12];
+        let mut sums = [[(vdupq_n_s32(0), vdupq_n_s32(0)); 4]; 16];
         let mut weights = tile.weights;
         for tap in 0..tile.taps {
             let pointers = tile.pointers.add(tap * tile.step);
-            let mut from = [std::ptr::null::<u8>(); 12];
+            let mut from = [std::ptr::null::<u8>(); 16];
             macro_rules! point {
                 ($i:tt) => {
                     from[$i] = (*pointers.add($i)).add(tile.offset)

@@ -4,7 +4,6 @@ mod depthwise;
 mod dot;
 mod mlal;
 mod store;
-mod tile;
 
 use super::gemm::{Tiles, lane_by_lane};
 

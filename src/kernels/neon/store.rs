@@ -6,23 +6,23 @@ use std::arch::aarch64::*;
 
 /// What [`Finish`] and [`Residual`] say, spread over vectors.
 #[derive(Clone, Copy)]
-pub struct Ends {
+pub struct Epilogue {
     low: float32x4_t,
     high: float32x4_t,
     zero: int16x8_t,
-    add: Option<Add>,
+    add: Option<ResidualVectors>,
 }
 
 #[derive(Clone, Copy)]
-struct Add {
+struct ResidualVectors {
     zero: float32x4_t,
     scale: float32x4_t,
-    middle: Option<Between>,
+    middle: Option<MiddleVectors>,
     step: Steps,
 }
 
 #[derive(Clone, Copy)]
-struct Between {
+struct MiddleVectors {
     low: float32x4_t,
     high: float32x4_t,
     scale: float32x4_t,
@@ -60,21 +60,21 @@ impl Steps {
     }
 }
 
-impl Ends {
+impl Epilogue {
     #[inline]
     #[target_feature(enable = "neon")]
-    pub fn new(finish: &Finish, residual: Option<&Residual>) -> Ends {
+    pub fn new(finish: &Finish, residual: Option<(&Residual, &[u8])>) -> Epilogue {
         let spread = |v: f32| vdupq_n_f32(v);
-        let between = |m: Middle| Between {
+        let between = |m: Middle| MiddleVectors {
             low: spread((m.low - m.zero) as f32),
             high: spread((m.high - m.zero) as f32),
             scale: spread(m.scale),
         };
-        Ends {
+        Epilogue {
             low: spread((finish.low - finish.zero) as f32),
             high: spread((finish.high - finish.zero) as f32),
             zero: vdupq_n_s16(finish.zero as i16),
-            add: residual.map(|r| Add {
+            add: residual.map(|(r, _)| ResidualVectors {
                 zero: spread(r.zero.into()),
                 scale: spread(r.scale),
                 middle: r.middle.map(between),
@@ -168,7 +168,7 @@ pub fn store(tile: Store) {
     if matches!(table, Table::Wide) {
         return store::store(tile);
     }
-    let ends = Ends::new(tile.finish, tile.added());
+    let epilogue = Epilogue::new(tile.finish, tile.residual);
     let Output::Bytes(output) = &mut *tile.output else {
         return store::store(tile);
     };
@@ -189,7 +189,7 @@ pub fn store(tile: Store) {
                 (from.as_ptr(), scale[..16].as_ptr())
             };
             // SAFETY: 16 of each were made sure of in the lines above.
-            unsafe { ends.put(from, scale, residual, table, out) };
+            unsafe { epilogue.put(from, scale, residual, table, out) };
         }
     }
 }

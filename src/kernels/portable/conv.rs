@@ -65,7 +65,7 @@ impl Conv {
             conv: self,
             rows,
             input,
-            store: Bytes {
+            destination: Bytes {
                 conv: self,
                 residual: self.residual.as_ref().zip(residual),
                 output,
@@ -78,7 +78,7 @@ impl Conv {
             conv: self,
             rows,
             input,
-            store: Floats { conv: self, output },
+            destination: Floats { conv: self, output },
         });
     }
 }
@@ -107,7 +107,7 @@ fn filled<T: Copy>(block: &Range<usize>, of: impl Fn(usize) -> T, rest: T) -> [T
 }
 
 /// What becomes of the sums of one pixel's block.
-trait Store {
+trait Destination {
     fn store(&mut self, sums: &Sums, block: usize, at: [usize; 2], first_row: usize);
 }
 
@@ -117,7 +117,7 @@ struct Bytes<'a> {
     output: &'a mut [u8],
 }
 
-impl Store for Bytes<'_> {
+impl Destination for Bytes<'_> {
     #[inline(always)]
     fn store(&mut self, sums: &Sums, block: usize, [y, x]: [usize; 2], first_row: usize) {
         let conv = self.conv;
@@ -146,12 +146,11 @@ struct Floats<'a> {
     output: &'a mut [f32],
 }
 
-impl Store for Floats<'_> {
+impl Destination for Floats<'_> {
     #[inline(always)]
     fn store(&mut self, sums: &Sums, block: usize, [y, x]: [usize; 2], first_row: usize) {
-        let layout = &self.conv.shape.output;
         let channels = self.conv.blocks[block].clone();
-        let start = ((y - first_row) * layout.width + x) * layout.channels;
+        let start = self.conv.shape.output.at(y - first_row, x);
         let out = &mut self.output[start..][channels];
         let scale = &self.conv.scale[block * BLOCK..][..BLOCK];
         for ((o, &sum), &scale) in out.iter_mut().zip(sums).zip(scale) {
@@ -160,14 +159,14 @@ impl Store for Floats<'_> {
     }
 }
 
-struct Run<'a, S> {
+struct Run<'a, D> {
     conv: &'a Conv,
     rows: Range<usize>,
     input: &'a [u8],
-    store: S,
+    destination: D,
 }
 
-impl<S: Store> Work for Run<'_, S> {
+impl<D: Destination> Work for Run<'_, D> {
     type Output = ();
 
     #[inline(always)]
@@ -182,14 +181,14 @@ impl<S: Store> Work for Run<'_, S> {
                     } else {
                         self.dense(block, [y, x])
                     };
-                    self.store.store(&sums, block, [y, x], self.rows.start);
+                    self.destination.store(&sums, block, [y, x], self.rows.start);
                 }
             }
         }
     }
 }
 
-impl<S: Store> Run<'_, S> {
+impl<D: Destination> Run<'_, D> {
     #[inline(always)]
     fn bias(&self, block: usize) -> Sums {
         let bias = &self.conv.bias[block * BLOCK..][..BLOCK];

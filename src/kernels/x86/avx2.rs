@@ -5,7 +5,8 @@
 //! shift. The weights stand in that order, those for the even ones of all lanes first.
 
 use super::super::gemm::{Sums, Tile};
-use super::tile::{by_rows, each_row, tile};
+use super::super::unrolled::{each_row, each_vector};
+use super::tile::{by_rows, tile};
 use std::arch::x86_64::*;
 
 pub fn slot(lane: usize, k: usize) -> usize {

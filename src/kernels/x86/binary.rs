@@ -3,7 +3,7 @@
 use super::super::binary::{BinaryOp, Operand};
 use super::super::finish;
 use super::super::portable::BinaryRows;
-use super::finish::{Ends, MemoryTable, Steps, Table, byte_mask, lane_mask};
+use super::finish::{Epilogue, MemoryTable, Steps, Table, byte_mask, lane_mask};
 use std::arch::x86_64::*;
 
 /// One operand of a run: bytes side by side, or one for all. Their values in f32 are made of them.
@@ -87,7 +87,7 @@ macro_rules! binary {
                 finish::Table::Bytes(table) => Some($table(table)),
                 finish::Table::Wide => return super::super::isa::Work::run(work),
             };
-            let ends = Ends::new(&spec.finish, None);
+            let epilogue = Epilogue::new(&spec.finish, None);
             let steps = Steps::new(spec.step);
             let one = |operand: &Operand| operand.layout.channels == 1 && layout.channels != 1;
             let one = [one(&spec.a), one(&spec.b)];
@@ -109,7 +109,7 @@ macro_rules! binary {
                     let mut at = 0;
                     macro_rules! put {
                         ($values:expr, $left:expr) => {{
-                            let mut done = ends.finish($values);
+                            let mut done = epilogue.finish($values);
                             if let Some(table) = &table {
                                 done = table.look_up(done);
                             }

@@ -4,7 +4,7 @@
 use super::super::depthwise::{IN_ORDER, Row, Strips};
 use super::super::finish::Table;
 use super::super::store::Output;
-use super::finish256::Ends;
+use super::finish256::Epilogue;
 use std::arch::x86_64::*;
 
 pub static STRIPS: Strips = Strips {
@@ -91,7 +91,7 @@ unsafe fn sums(row: &Row, pixel: usize, channel: usize, weights: *const i8) -> [
 #[target_feature(enable = "avx2")]
 unsafe fn row(row: &mut Row) {
     let table = row.finish.table_kind();
-    let ends = Ends::new(row.finish, row.added());
+    let epilogue = Epilogue::new(row.finish, row.residual);
     for pixel in 0..row.pixels {
         for channel in (0..row.channels).step_by(16) {
             let channels = (row.channels - channel).min(16);
@@ -112,7 +112,7 @@ unsafe fn row(row: &mut Row) {
                         };
                         let scale = row.scale[channel..][..16].as_ptr();
                         let scale = [_mm256_loadu_ps(scale), _mm256_loadu_ps(scale.add(8))];
-                        ends.put(ends.bytes(sums, scale, added), table, out);
+                        epilogue.put(epilogue.bytes(sums, scale, added), table, out);
                     }
                     _ => {
                         let mut all = [0i32; 16];

@@ -4,7 +4,7 @@
 use super::super::depthwise::{Order, Row, Strips};
 use super::super::finish;
 use super::super::store::Output;
-use super::finish::{Ends, MemoryTable, Table, byte_mask};
+use super::finish::{Epilogue, MemoryTable, Table, byte_mask};
 use std::arch::x86_64::*;
 
 pub static STRIPS: Strips = WITHOUT_VBMI;
@@ -147,7 +147,7 @@ macro_rules! row {
                 finish::Table::Bytes(table) => (Some($table(table)), false),
                 finish::Table::Wide => (None, true),
             };
-            let ends = Ends::new(row.finish, row.added());
+            let epilogue = Epilogue::new(row.finish, row.residual);
             for channel in (0..row.channels).step_by(64) {
                 let channels = (row.channels - channel).min(64);
                 let mask = byte_mask(channels);
@@ -184,7 +184,7 @@ macro_rules! row {
                                 };
                                 let width = if next.is_some() { 64 } else { channels };
                                 let scale = row.scale.as_ptr().add(channel);
-                                let mut done = ends.bytes_by_quarters(sums, scale, residual, width);
+                                let mut done = epilogue.bytes_by_quarters(sums, scale, residual, width);
                                 if let Some(table) = &table {
                                     done = table.look_up(done);
                                 }

@@ -9,23 +9,23 @@ use std::arch::x86_64::*;
 
 /// What [`Finish`] and [`Residual`] say, spread over vectors.
 #[derive(Clone, Copy)]
-pub struct Ends {
+pub struct Epilogue {
     high: __m512,
     zero: __m512i,
     low: __m512i,
-    add: Option<Add>,
+    add: Option<ResidualVectors>,
 }
 
 #[derive(Clone, Copy)]
-struct Add {
+struct ResidualVectors {
     zero: __m512,
     scale: __m512,
-    middle: Option<Between>,
+    middle: Option<MiddleVectors>,
     step: Steps,
 }
 
 #[derive(Clone, Copy)]
-struct Between {
+struct MiddleVectors {
     low: __m512,
     high: __m512,
     scale: __m512,
@@ -76,22 +76,22 @@ pub fn byte_mask(channels: usize) -> __mmask64 {
     if channels >= 64 { !0 } else { (1 << channels) - 1 }
 }
 
-impl Ends {
+impl Epilogue {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub fn new(finish: &Finish, residual: Option<&Residual>) -> Ends {
+    pub fn new(finish: &Finish, residual: Option<(&Residual, &[u8])>) -> Epilogue {
         let spread = |v: i32| _mm512_set1_ps(v as f32);
-        let between = |m: Middle| Between {
+        let between = |m: Middle| MiddleVectors {
             low: spread(m.low - m.zero),
             high: spread(m.high - m.zero),
             scale: _mm512_set1_ps(m.scale),
         };
-        Ends {
+        Epilogue {
             high: spread(finish.high - finish.zero),
             zero: _mm512_set1_epi16(finish.zero as i16),
             // Of bytes; where the table is a wide one this is not looked at.
             low: _mm512_set1_epi8(finish.low as u8 as i8),
-            add: residual.map(|r| Add {
+            add: residual.map(|(r, _)| ResidualVectors {
                 zero: spread(r.zero.into()),
                 scale: _mm512_set1_ps(r.scale),
                 middle: r.middle.map(between),

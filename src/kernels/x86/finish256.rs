@@ -6,23 +6,23 @@ use std::arch::x86_64::*;
 
 /// What [`Finish`] and [`Residual`] say, spread over vectors.
 #[derive(Clone, Copy)]
-pub struct Ends {
+pub struct Epilogue {
     high: __m256,
     zero: __m256i,
     low: __m128i,
-    add: Option<Add>,
+    add: Option<ResidualVectors>,
 }
 
 #[derive(Clone, Copy)]
-struct Add {
+struct ResidualVectors {
     zero: __m256,
     scale: __m256,
-    middle: Option<Between>,
+    middle: Option<MiddleVectors>,
     step: Steps,
 }
 
 #[derive(Clone, Copy)]
-struct Between {
+struct MiddleVectors {
     low: __m256,
     high: __m256,
     scale: __m256,
@@ -60,21 +60,21 @@ impl Steps {
     }
 }
 
-impl Ends {
+impl Epilogue {
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub fn new(finish: &Finish, residual: Option<&Residual>) -> Ends {
+    pub fn new(finish: &Finish, residual: Option<(&Residual, &[u8])>) -> Epilogue {
         let spread = |v: i32| _mm256_set1_ps(v as f32);
-        let between = |m: Middle| Between {
+        let between = |m: Middle| MiddleVectors {
             low: spread(m.low - m.zero),
             high: spread(m.high - m.zero),
             scale: _mm256_set1_ps(m.scale),
         };
-        Ends {
+        Epilogue {
             high: spread(finish.high - finish.zero),
             zero: _mm256_set1_epi16(finish.zero as i16),
             low: _mm_set1_epi8(finish.low as u8 as i8),
-            add: residual.map(|r| Add {
+            add: residual.map(|(r, _)| ResidualVectors {
                 zero: spread(r.zero.into()),
                 scale: _mm256_set1_ps(r.scale),
                 middle: r.middle.map(between),
@@ -146,7 +146,7 @@ pub fn with_avx2(tile: Store) {
     if matches!(table, Table::Wide) {
         return store(tile);
     }
-    let ends = Ends::new(tile.finish, tile.added());
+    let epilogue = Epilogue::new(tile.finish, tile.residual);
     let Output::Bytes(output) = &mut *tile.output else {
         return store(tile);
     };
@@ -179,7 +179,7 @@ pub fn with_avx2(tile: Store) {
                     sum[1] = _mm256_loadu_si256(sums.add(8).cast());
                     scale[1] = _mm256_loadu_ps(scales.add(8));
                 }
-                ends.put(ends.bytes(sum, scale, added), table, out);
+                epilogue.put(epilogue.bytes(sum, scale, added), table, out);
             }
         }
     }

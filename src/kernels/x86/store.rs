@@ -2,7 +2,7 @@
 
 use super::super::finish;
 use super::super::store::{Output, Store, store};
-use super::finish::{Ends, MemoryTable, Table, byte_mask};
+use super::finish::{Epilogue, MemoryTable, Table, byte_mask};
 use std::arch::x86_64::*;
 
 /// A function that stores tiles; `$table` makes something with a `look_up` of a table of 256 bytes.
@@ -27,7 +27,7 @@ macro_rules! with_avx512 {
                 finish::Table::Bytes(table) => Some($table(table)),
                 _ => None,
             };
-            let ends = Ends::new(tile.finish, tile.added());
+            let epilogue = Epilogue::new(tile.finish, tile.residual);
             let (width, channels) = (16 * VECTORS, tile.channels);
             let Output::Bytes(output) = tile.output else {
                 return;
@@ -45,7 +45,7 @@ macro_rules! with_avx512 {
                     for (j, sum) in sums.iter_mut().enumerate().take(VECTORS) {
                         *sum = _mm512_loadu_si512(from.as_ptr().add(16 * j).cast());
                     }
-                    let mut done = ends.bytes::<VECTORS>(sums, tile.scale.as_ptr(), residual, channels);
+                    let mut done = epilogue.bytes::<VECTORS>(sums, tile.scale.as_ptr(), residual, channels);
                     if let Some(table) = &table {
                         done = table.look_up(done);
                     }

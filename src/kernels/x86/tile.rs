@@ -1,16 +1,5 @@
 //! The shape of all kernels for tiles: straight lines of instructions, written once for every instruction set.
 
-/// Says `$row!` for each row up to the const parameter `$rows`. Written out, because the compiler keeps an array in
-/// registers only if it never sees a variable index.
-macro_rules! each_row {
-    ($rows:ident, $row:ident) => {
-        each_row!(@ $rows, $row, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $rows:ident, $row:ident, $($i:literal)*) => {
-        $(if $i < $rows { $row!($i); })*
-    };
-}
-
 /// A function that makes the sums of `ROWS` pixels and `VECTORS` vectors of output channels in registers.
 macro_rules! tile {
     ($name:ident, $features:literal, $lanes:literal,
@@ -24,19 +13,11 @@ macro_rules! tile {
             // SAFETY: the tile is as its fields say, so all that is read and written here is there, and its weights,
             // biases and sums begin on a boundary of 64 bytes: $load, $store and $weights want that of their vector.
             unsafe {
-                macro_rules! each_vector {
-                    ($do:ident $i:tt) => {
-                        if 0 < VECTORS { $do!($i 0); }
-                        if 1 < VECTORS { $do!($i 1); }
-                        if 2 < VECTORS { $do!($i 2); }
-                        if 3 < VECTORS { $do!($i 3); }
-                    };
-                }
                 let mut bias = [$zero(); 4];
                 macro_rules! load_bias {
                     ($i:tt $j:tt) => { bias[$j] = $load(tile.bias.add($j * $lanes).cast()) };
                 }
-                each_vector!(load_bias 0);
+                each_vector!(VECTORS, load_bias 0);
                 macro_rules! begin {
                     ($i:tt) => { sums[$i] = bias };
                 }
@@ -53,7 +34,7 @@ macro_rules! tile {
                         macro_rules! load_weights {
                             ($i:tt $j:tt) => { w[$j] = $weights(weights.add($j * $lanes * 4).cast()) };
                         }
-                        each_vector!(load_weights 0);
+                        each_vector!(VECTORS, load_weights 0);
                         weights = weights.add(VECTORS * $lanes * 4);
                         macro_rules! row {
                             ($i:tt) => {
@@ -61,7 +42,7 @@ macro_rules! tile {
                                 macro_rules! multiply {
                                     ($ii:tt $j:tt) => { sums[$ii][$j] = $dot(sums[$ii][$j], values, w[$j]) };
                                 }
-                                each_vector!(multiply $i);
+                                each_vector!(VECTORS, multiply $i);
                             };
                         }
                         each_row!(ROWS, row);
@@ -74,7 +55,7 @@ macro_rules! tile {
                                 $store(tile.sums.add(($ii * VECTORS + $j) * $lanes).cast(), sums[$ii][$j])
                             };
                         }
-                        each_vector!(store $i);
+                        each_vector!(VECTORS, store $i);
                     };
                 }
                 each_row!(ROWS, store_row);
@@ -90,4 +71,4 @@ macro_rules! by_rows {
     };
 }
 
-pub(super) use {by_rows, each_row, tile};
+pub(super) use {by_rows, tile};

@@ -1,7 +1,8 @@
 //! Sums of tiles by VNNI: four products of bytes and their sum in one instruction, which does not saturate.
 
 use super::super::gemm::{Sums, Tile};
-use super::tile::{by_rows, each_row, tile};
+use super::super::unrolled::{each_row, each_vector};
+use super::tile::{by_rows, tile};
 use std::arch::x86_64::*;
 
 tile!(

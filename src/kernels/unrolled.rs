@@ -1,9 +1,9 @@
 //! Loops written out, because the compiler keeps an array in registers only if it never sees a variable index.
 
-/// Says `$row!` for each row up to the const parameter `$rows`.
+/// Says `$row!` for each row up to the const parameter `$rows`. Arrays by row have 16 entries.
 macro_rules! each_row {
     ($rows:ident, $row:ident) => {
-        each_row!(@ $rows, $row, 0 1 2 3 4 5 6 7 8 9 10 11)
+        each_row!(@ $rows, $row, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $rows:ident, $row:ident, $($i:literal)*) => {
         $(if $i < $rows { $row!($i); })*
