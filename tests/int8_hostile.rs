@@ -7,7 +7,7 @@ mod hostile;
 #[path = "common/ops.rs"]
 mod ops;
 
-use elek::infer::int8;
+use elek::infer::int8::{self, rewrite};
 use hostile::{graph, read};
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -169,10 +169,20 @@ impl Chain {
         self.last = output;
     }
 
-    /// Lowers, plans and runs what there is.
-    fn end(mut self, shape: &[usize]) {
+    fn quantized(&mut self) {
         self.node("QuantizeLinear", &["scale", "zero"], &[]);
         self.node("DequantizeLinear", &["scale", "zero"], &[]);
+    }
+
+    /// Lowers, plans and runs what there is.
+    fn end(self, shape: &[usize]) {
+        let (proto, output) = self.whole();
+        hostile::graph(&proto, shape, &output);
+    }
+
+    /// The file, and its output.
+    fn whole(mut self) -> (ModelProto, String) {
+        self.quantized();
         let proto = ModelProto {
             graph: Some(self.graph),
             opset_import: vec![OperatorSetIdProto {
@@ -181,7 +191,7 @@ impl Chain {
             }],
             ..Default::default()
         };
-        hostile::graph(&proto, shape, &self.last);
+        (proto, self.last)
     }
 }
 
@@ -278,6 +288,57 @@ fn a_transposed_convolution_of_a_huge_stride() {
     let weights = std::mem::replace(&mut chain.last, image);
     chain.node("ConvTranspose", &[&weights], &[("strides", &[8192, 8192])]);
     chain.end(&[1, 3, 2, 2]);
+}
+
+/// Tensors that no box has the memory for are tract's affair; what stands before them still runs in integers, and the
+/// reason is told.
+#[test]
+fn a_region_that_cannot_be_planned_is_left() {
+    let mut chain = Chain::new();
+    let scales = [1.0f32, 1.0, 128.0, 128.0].map(f32::to_le_bytes).concat();
+    chain.tensor("scales", DataType::Float, &[4], &scales);
+    chain.node("Relu", &[], &[]);
+    chain.quantized();
+    chain.node("Sin", &[], &[]);
+    chain.quantized();
+    chain.node("Resize", &["", "scales"], &[]);
+    chain.quantized();
+    // 177 MB each, and all are needed to the end.
+    let mut kept = Vec::new();
+    for _ in 0..7 {
+        kept.push(chain.last.clone());
+        chain.node(
+            "MaxPool",
+            &[],
+            &[("kernel_shape", &[3, 3]), ("pads", &[1, 1, 1, 1])],
+        );
+        chain.quantized();
+    }
+    for other in &kept {
+        chain.node("Add", &[other], &[]);
+        chain.quantized();
+    }
+    let few: &[(&str, &[i64])] = &[("kernel_shape", &[1, 1]), ("strides", &[3840, 3840])];
+    chain.node("MaxPool", &[], few);
+    let (proto, output) = chain.whole();
+    let shape = [1, 3, 60, 60];
+    let lowered = int8::lower(&proto, "image", &shape, &output).unwrap();
+    assert_eq!(lowered.partition.regions.len(), 2, "{:?}", lowered.partition.left);
+    let isa = elek::kernels::isa::Isa::best();
+    let (lowered, plans) = int8::planned(&proto, "image", &shape, &output, isa).unwrap();
+    let left = lowered.partition.left.iter();
+    let left: Vec<_> = left
+        .filter(|l| l.reason.contains("MB for its tensors"))
+        .map(|l| &lowered.graph.nodes[l.position].op[..])
+        .collect();
+    for op in ["Resize", "MaxPool", "Add"] {
+        assert!(left.contains(&op), "{left:?}");
+    }
+    let (here, _) = lowered.in_regions();
+    let here: Vec<_> = here.into_iter().map(|p| &lowered.graph.nodes[p].op[..]).collect();
+    assert_eq!(here, ["Relu"]);
+    assert!(!plans.is_empty());
+    rewrite::rewrite(&proto, &lowered, &plans).unwrap();
 }
 
 #[test]

@@ -32,6 +32,7 @@ class Graph:
         self.nodes, self.constants, self.count, self.opset = [], [], 0, opset
         self.shape = list(shape)
         self.told = {}  # shapes that the file states
+        self.shown = None  # that of the output
 
     def name(self):
         self.count += 1
@@ -81,7 +82,7 @@ class Graph:
             self.nodes,
             "one",
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, self.shape)],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, self.shown)],
             self.constants,
             value_info=[helper.make_tensor_value_info(v, TensorProto.FLOAT, s) for v, s in self.told.items()],
         )
@@ -490,7 +491,7 @@ def left_over():
     w = RNG.normal(0, 0.1, (8, 4, 2, 2)).astype(np.float32)
     y = g.op("Conv", g.dq(x, *IN), g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], pads=[1] * 4)
     y = g.op("ConvTranspose", g.qdq(y, *OUT), g.weights((8, 4, 2, 2), per_channel=False, fan=8), kernel_shape=[2, 2], strides=[2, 2])
-    case("mixed: transposed convolution to f32", g, g.op("Sigmoid", y), None)
+    case("transposed convolution to f32", g, g.op("Sigmoid", y), None)
     # A bias that differs from row to row; constants that are added along two dimensions.
     def rows(g, x):
         y = g.op("Flatten", g.op("Transpose", g.op("Conv", x, g.weights((4, 3, 16, 1)), kernel_shape=[16, 1]), perm=[1, 0, 2, 3]), axis=1)
@@ -567,6 +568,44 @@ def apart():
         between(f"transposed k{k} {more}", (1, 6, 5, 4), up)
 
 
+def fronts():
+    """What stands before the first quantizer; pictures with the channels last, which elek turns when it opens a file."""
+    mean, spread = (RNG.normal(0, 1, 3).astype(np.float32) for _ in range(2))
+    spread = np.abs(spread) + np.float32(0.7)
+
+    def scaled(g, x, shape):
+        x = g.op("Mul", x, np.float32(1 / 3))
+        return g.op("Div", g.op("Sub", x, mean.reshape(shape)), spread.reshape(shape))
+
+    def convolved(g, x):
+        return g.qdq(g.op("Conv", x, g.weights((8, 3, 3, 3)), kernel_shape=[3, 3], strides=[2, 2]), *OUT)
+
+    planes, pixels = (1, 3, 16, 16), (1, 16, 16, 3)
+    g = Graph(planes)
+    case("front: scaled by channel", g, convolved(g, g.qdq(scaled(g, "image", (1, 3, 1, 1)), *IN)), OUT)
+    g = Graph(planes)
+    x = g.op("Pad", g.op("Mul", "image", np.float32(0.5)), np.array([0, 0, 1, 2, 0, 0, 1, 2], np.int64))
+    case("front: scaled and padded", g, convolved(g, g.qdq(x, *IN)), OUT)
+    g = Graph(planes)
+    x = g.op("Sigmoid", "image")
+    case("front: a function", g, convolved(g, g.qdq(x, 1 / 255, 0)), OUT)
+    turn = lambda g, x: g.op("Transpose", x, perm=[0, 3, 1, 2])
+    g = Graph(pixels)
+    case("channels last: turned", g, convolved(g, g.qdq(turn(g, "image"), *IN)), OUT)
+    g = Graph(pixels)
+    case("channels last: turned as bytes", g, convolved(g, turn(g, g.qdq("image", *IN))), OUT)
+    for name, shape in ("by channel", (1, 1, 1, 3)), ("by a list", (3,)):
+        g = Graph(pixels)
+        case(f"channels last: scaled {name}", g, convolved(g, g.qdq(turn(g, scaled(g, "image", shape)), *IN)), OUT)
+    g = Graph(pixels)
+    y = convolved(g, g.qdq(turn(g, g.op("Sin", "image")), *IN))
+    case("channels last: mixed", g, y, OUT)
+    g = Graph(pixels)
+    y = g.op("Transpose", convolved(g, g.qdq(turn(g, "image"), *IN)), perm=[0, 2, 3, 1])
+    g.shown = [1, 7, 7, 8]
+    case("channels last: masks", g, y, OUT)
+
+
 def main(path):
     convolutions()
     products()
@@ -579,6 +618,7 @@ def main(path):
     unusual()
     left_over()
     apart()
+    fronts()
     out = bytearray(struct.pack("<I", len(CASES)))
     block = lambda data: struct.pack("<I", len(data)) + data
     for name, graph, output, steps in CASES:

@@ -98,10 +98,9 @@ pub struct Int8Engine {
 
 impl Int8Engine {
     fn new(plan: Arc<Plan>, normalise: Arc<Normalise>, finish: Finish, facts: Facts) -> Int8Engine {
-        let steps = plan.input_quantizer().map(|(scale, quantizer)| {
-            let step = |x: &f32| quantizer.byte(x / scale);
+        let steps = plan.input_quantizer().map(|step| {
             Arc::new(std::array::from_fn(|c| {
-                let table: [u8; 256] = std::array::from_fn(|v| step(&normalise.table[c][v]));
+                let table = std::array::from_fn(|v| step(c, normalise.table[c][v]));
                 (normalise.source[c], table)
             }))
         });

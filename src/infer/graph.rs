@@ -4,6 +4,7 @@
 //! The reader is tract's. It may panic or ask for any amount of memory on a
 //! hostile file; [`super::sandbox`] has met every file from outside before.
 
+use super::front;
 use super::int8::{self, plan::Plan};
 use super::manifest::{ModelInfo, Task};
 use super::rounding;
@@ -116,7 +117,9 @@ pub fn open_model(proto: &pb::ModelProto, expected: &Expected) -> Result<(Opened
         .graph
         .as_ref()
         .context("this is not an ONNX file, or a damaged one (there is no graph)")?;
-    check_input(graph, expected)?;
+    let planes = front::with_planes(proto, expected);
+    let proto = planes.as_ref().unwrap_or(proto);
+    check_input(proto.graph.as_ref().unwrap_or(graph), expected)?;
     let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     ensure!(
         outputs.contains(&expected.output),
@@ -169,7 +172,7 @@ fn opset(proto: &pb::ModelProto) -> i64 {
 /// The graph with its quantized parts as regions; `None` when there are none.
 fn in_integers(proto: &pb::ModelProto, expected: &Expected, facts: &mut Facts) -> Result<Option<Opened>> {
     let shape = [1, 3, expected.size, expected.size];
-    let lowered = int8::lower(proto, expected.input, &shape, expected.output)?;
+    let (lowered, plans) = int8::planned(proto, expected.input, &shape, expected.output, Isa::best())?;
     let regions = &lowered.partition.regions;
     let named = |position: usize| {
         let node = &lowered.graph.nodes[position];
@@ -193,10 +196,6 @@ fn in_integers(proto: &pb::ModelProto, expected: &Expected, facts: &mut Facts) -
         facts.integers.left = tracts;
         return Ok(None);
     }
-    let plans: Vec<Arc<Plan>> = regions
-        .iter()
-        .map(|region| Plan::new(region, Isa::best()).map(Arc::new))
-        .collect::<Result<_>>()?;
     let (nodes, floats) = lowered.in_regions();
     let in_f32 = |position: usize| match lowered.graph.nodes[position].op.as_str() {
         "Resize" => left(position, "its result is not quantized"),

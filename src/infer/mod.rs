@@ -6,6 +6,7 @@
 //! | [`builtin`] | the models compiled in |
 //! | [`sandbox`] | first contact with a file from outside, in a child process |
 //! | [`graph`] | reads and checks the ONNX graph, counts its work |
+//! | `front` | graphs with the channels last, turned |
 //! | [`engine`] | runs it: u8 RGB in, scores or probabilities out |
 //! | [`int8`] | what is quantized, lowered to integer kernels |
 //! | `rounding` | quantizes as ONNX says, where tract does not |
@@ -14,6 +15,7 @@
 
 pub mod builtin;
 pub mod engine;
+mod front;
 pub mod graph;
 pub mod inspection;
 pub mod inspector;

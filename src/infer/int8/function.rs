@@ -46,6 +46,8 @@ impl Quant {
 pub enum Function {
     Variable,
     Constant(f32),
+    /// A constant for each channel of the picture: only in functions of the picture, see [`Function::of_channel`].
+    Channels(Arc<[f32]>),
     Unary(Unary, Arc<Function>),
     /// With its size, because the two sides may be one and the same, again and again.
     Binary(Pair, Arc<Function>, Arc<Function>, u32),
@@ -102,7 +104,7 @@ impl Function {
     /// Steps to work it out; a part that occurs twice counts twice.
     fn size(&self) -> u32 {
         match self {
-            Function::Variable | Function::Constant(_) => 1,
+            Function::Variable | Function::Constant(_) | Function::Channels(_) => 1,
             Function::Unary(_, f) => f.size().saturating_add(1),
             Function::Binary(.., size) => *size,
         }
@@ -116,8 +118,24 @@ impl Function {
         match self {
             Function::Variable => x,
             Function::Constant(value) => *value,
+            // No number, without a channel.
+            Function::Channels(_) => f32::NAN,
             Function::Unary(unary, f) => unary.at(f.at(x)),
             Function::Binary(pair, a, b, _) => pair.at(a.at(x), b.at(x)),
+        }
+    }
+
+    /// What it is for one channel of the picture.
+    pub fn of_channel(&self, channel: usize) -> Function {
+        match self {
+            Function::Variable | Function::Constant(_) => self.clone(),
+            Function::Channels(values) => {
+                Function::Constant(values.get(channel).copied().unwrap_or(f32::NAN))
+            }
+            Function::Unary(unary, f) => f.of_channel(channel).then(*unary),
+            Function::Binary(pair, a, b, _) => {
+                Function::pair(*pair, a.of_channel(channel), b.of_channel(channel))
+            }
         }
     }
 
@@ -125,7 +143,7 @@ impl Function {
     pub fn of(&self, inner: &Function) -> Function {
         match self {
             Function::Variable => inner.clone(),
-            Function::Constant(value) => Function::Constant(*value),
+            Function::Constant(_) | Function::Channels(_) => self.clone(),
             Function::Unary(unary, f) => f.of(inner).then(*unary),
             Function::Binary(pair, a, b, _) => Function::pair(*pair, a.of(inner), b.of(inner)),
         }

@@ -86,10 +86,11 @@ pub struct Op {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpKind {
-    /// From f32 that comes from outside (`external` is a value of the ONNX graph).
+    /// From f32 that comes from outside (`external` is a value of the ONNX graph), through a function.
     Quantize {
         external: usize,
         order: FloatOrder,
+        function: Function,
     },
     /// f32 from outside, as it is.
     External {

@@ -15,6 +15,8 @@ mod qlinear;
 mod quantizers;
 mod softmax;
 mod spatial;
+mod symbol;
+mod weights;
 
 use super::fold::{self, Known};
 use super::function::{Function, Quant};
@@ -24,98 +26,10 @@ use conv::Addend;
 use functions::pair;
 use std::collections::HashMap;
 use std::rc::Rc;
+pub use symbol::{Again, Base, Float, Symbol, Target, Weights};
 
 /// Why something is left to tract.
 pub type Reason = String;
-
-/// What is known of a value of the ONNX graph.
-#[derive(Clone, Debug)]
-pub enum Symbol {
-    /// Made by a node that is left to tract, or the graph's input.
-    Opaque,
-    /// A constant is in [`Lowering::constants`]; this one went through `DequantizeLinear`.
-    Weights(Rc<Weights>),
-    Bytes(Id),
-    Float(Float),
-}
-
-/// Integers of the file with their steps.
-#[derive(Debug)]
-pub struct Weights {
-    pub tensor: Rc<Tensor>,
-    /// One, or one by index of dimension `axis`.
-    pub scale: Vec<f32>,
-    pub zero: Vec<i64>,
-    pub axis: usize,
-}
-
-impl Weights {
-    /// What `DequantizeLinear` makes of them.
-    pub fn values(&self) -> Vec<f32> {
-        let shape = &self.tensor.shape;
-        let inner: usize = shape.get(self.axis + 1..).unwrap_or_default().iter().product();
-        let ints = self.tensor.whole().unwrap_or_default();
-        let value = |(i, int): (usize, i64)| {
-            let at = if self.scale.len() == 1 {
-                0
-            } else {
-                i / inner.max(1) % self.scale.len()
-            };
-            (int - self.zero[at]) as f32 * self.scale[at]
-        };
-        ints.into_iter().enumerate().map(value).collect()
-    }
-}
-
-/// A value in f32 that nobody has reckoned.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Float {
-    pub base: Base,
-    pub function: Function,
-    /// Nodes that change the shape, applied after the base, in this order.
-    pub views: Vec<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Base {
-    /// Bytes, dequantized.
-    Bytes(Id),
-    /// Output of a node, by its position in the graph.
-    Node(usize, usize),
-}
-
-/// What the result of an operator becomes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
-    Bytes { quant: Quant, signed: bool },
-    Float,
-}
-
-impl Target {
-    fn kind(self) -> Kind {
-        match self {
-            Target::Bytes { quant, signed } => Kind::Bytes { quant, signed },
-            Target::Float => Kind::Floats,
-        }
-    }
-
-    fn bytes(self) -> Result<Quant, Reason> {
-        match self {
-            Target::Bytes { quant, .. } => Ok(quant),
-            Target::Float => Err("its result is not quantized".to_owned()),
-        }
-    }
-}
-
-/// Bytes that tract makes and a region reads: they are dequantized on the way, which loses nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Again {
-    /// The value in f32, which the graph does not have.
-    pub value: usize,
-    pub source: usize,
-    pub quant: Quant,
-    pub signed: bool,
-}
 
 pub struct Lowering<'g> {
     pub graph: &'g Graph,
@@ -130,6 +44,8 @@ pub struct Lowering<'g> {
     pub constants: Vec<Option<Rc<Tensor>>>,
     /// Why nodes (by position in the graph) could not be lowered.
     pub reasons: HashMap<usize, Reason>,
+    /// Nodes that are not to be lowered, and why.
+    barred: HashMap<usize, Reason>,
     /// Bytes that were asked for without a quantizer, by value, and how far they are from what they stand for.
     asked: HashMap<usize, (Id, f32)>,
     /// Values that are reckoned in f32 here.
@@ -137,7 +53,7 @@ pub struct Lowering<'g> {
     /// What was made of a base already: several quantizers may stand behind it.
     made: HashMap<Base, Vec<(Function, Target, Id)>>,
     /// Values from outside that were quantized already.
-    quantized: HashMap<usize, Vec<(Target, Id)>>,
+    quantized: HashMap<usize, Vec<(Function, Target, Id)>>,
     /// Begins no name of the file: new values have it in front.
     pub prefix: String,
     /// Values of constants that were made of others.
@@ -156,8 +72,8 @@ const MADE_MAX: usize = 64;
 pub const VIEWS_MAX: usize = 64;
 
 impl<'g> Lowering<'g> {
-    /// `input` is the shape of the graph's input.
-    pub fn run(graph: &'g Graph, input: &[usize]) -> Lowering<'g> {
+    /// `input` is the shape of the graph's input; nodes that are `barred` are left to tract.
+    pub fn run(graph: &'g Graph, input: &[usize], barred: HashMap<usize, Reason>) -> Lowering<'g> {
         let count = graph.names.len();
         let mut this = Lowering {
             graph,
@@ -169,6 +85,7 @@ impl<'g> Lowering<'g> {
             shapes: vec![None; count],
             constants: vec![None; count],
             reasons: HashMap::new(),
+            barred,
             asked: HashMap::new(),
             floats: HashMap::new(),
             made: HashMap::new(),
@@ -185,6 +102,11 @@ impl<'g> Lowering<'g> {
             this.shapes[value] = shape.clone();
         }
         this.shapes[graph.input] = Some(input.to_vec());
+        this.symbols[graph.input] = Symbol::Float(Float {
+            base: Base::Picture,
+            function: Function::Variable,
+            views: Vec::new(),
+        });
         for position in 0..graph.nodes.len() {
             this.current = position;
             this.node(position);
@@ -246,6 +168,10 @@ impl<'g> Lowering<'g> {
                 self.leave(position, format!("{error:#}"));
                 return;
             }
+        }
+        if let Some(reason) = self.barred.get(&position).cloned() {
+            self.leave(position, reason);
+            return;
         }
         match self.symbol(position, node) {
             Ok(Some(Symbol::Bytes(id)))
@@ -397,6 +323,7 @@ impl<'g> Lowering<'g> {
     /// the largest distance of a value.
     fn unquantized(&mut self, float: &Float) -> Result<(Id, f32), Reason> {
         let base = match float.base {
+            Base::Picture => return Err("an input is not quantized".to_owned()),
             Base::Bytes(id) => id,
             Base::Node(position, output) => {
                 let op = &self.graph.nodes[position].op;
@@ -430,6 +357,7 @@ impl<'g> Lowering<'g> {
     /// Lowers a float as its quantizer wants it.
     pub fn lower(&mut self, float: &Float, target: Target) -> Result<Id, Reason> {
         let id = match float.base {
+            Base::Picture => self.of_picture(&float.function, target)?,
             Base::Bytes(id) => self.table(id, &float.function, target)?,
             Base::Node(position, output) => self.lower_base(position, output, &float.function, target)?,
         };

@@ -26,13 +26,15 @@ pub mod plan;
 pub mod region;
 pub mod rewrite;
 
-use anyhow::{Result, ensure};
+use crate::kernels::isa::Isa;
+use anyhow::{Result, bail, ensure};
 use lower::{Lowering, Symbol, Weights};
 use onnx::{Graph, Tensor};
 use partition::Partition;
-use plan::Region;
+use plan::{Plan, Region};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use tract_onnx::pb;
 
 /// A graph with its regions.
@@ -98,9 +100,54 @@ impl Lowered {
     }
 }
 
+/// Regions that are tried before all of a graph is left to tract.
+const TRIES_MAX: usize = 8;
+
+/// As [`fn@lower`], with the plans of all regions. What cannot be planned (its tensors are too large) is left to tract,
+/// like what cannot be lowered.
+pub fn planned(
+    proto: &pb::ModelProto,
+    input: &str,
+    shape: &[usize],
+    output: &str,
+    isa: Isa,
+) -> Result<(Lowered, Vec<Arc<Plan>>)> {
+    let mut barred = HashMap::new();
+    for _ in 0..TRIES_MAX {
+        let lowered = lower_without(proto, input, shape, output, barred.clone())?;
+        let mut plans = Vec::new();
+        let before = barred.len();
+        for region in &lowered.partition.regions {
+            match Plan::new(region, isa) {
+                Ok(plan) => plans.push(Arc::new(plan)),
+                Err(error) => {
+                    let nodes = region.program.ops.iter().map(|op| op.node);
+                    barred.extend(nodes.map(|node| (node, format!("{error:#}"))));
+                }
+            }
+        }
+        if plans.len() == lowered.partition.regions.len() {
+            return Ok((lowered, plans));
+        }
+        ensure!(barred.len() > before, "its regions cannot be planned");
+    }
+    bail!("none of {TRIES_MAX} ways to divide it can be planned")
+}
+
 /// Divides a graph, whose input has the given name and shape, for its output. An error says that the file is not
 /// understood at all; a graph without anything quantized gives no regions.
 pub fn lower(proto: &pb::ModelProto, input: &str, shape: &[usize], output: &str) -> Result<Lowered> {
+    lower_without(proto, input, shape, output, HashMap::new())
+}
+
+/// The same, with some nodes, by position, that are left to tract for a reason.
+fn lower_without(
+    proto: &pb::ModelProto,
+    input: &str,
+    shape: &[usize],
+    output: &str,
+    barred: HashMap<usize, String>,
+) -> Result<Lowered> {
     let graph = Graph::new(proto, input, output)?;
     let nested = |a: &pb::AttributeProto| a.g.is_some() || !a.graphs.is_empty();
     let plain = proto
@@ -116,7 +163,7 @@ pub fn lower(proto: &pb::ModelProto, input: &str, shape: &[usize], output: &str)
         region::OPERATOR
     );
     onnx::volume(shape)?;
-    let mut lowering = Lowering::run(&graph, shape);
+    let mut lowering = Lowering::run(&graph, shape, barred);
     // Of the symbols; the partition takes the operators away.
     let values = graph.names.iter().enumerate();
     let signed = values.filter(|(value, _)| lowering.is_signed(*value));

@@ -6,7 +6,7 @@
 
 use super::function::{Function, Quant};
 use super::ir::{Id, Kind, Op, OpKind, Program, Value};
-use super::lower::{Again, Lowering, Symbol, Target};
+use super::lower::{Again, Base, Lowering, Symbol, Target};
 use super::onnx::Graph;
 use super::optimise;
 use super::plan::{Input, Region};
@@ -115,6 +115,8 @@ impl Search<'_, '_> {
             return Ok(());
         }
         let given = match self.lowering.symbols[value].clone() {
+            // The picture is there in f32; what is done to it before the first quantizer, tract does.
+            Symbol::Float(float) if float.base == Base::Picture => None,
             Symbol::Float(float) => self.lowering.lower(&float, Target::Float).ok(),
             Symbol::Weights(_) => return Ok(()),
             Symbol::Bytes(_) | Symbol::Opaque => None,
@@ -447,7 +449,11 @@ impl Cut<'_> {
         };
         let node = self.source.ops[maker].node;
         self.push(Op {
-            kind: OpKind::Quantize { external, order },
+            kind: OpKind::Quantize {
+                external,
+                order,
+                function: Function::Variable,
+            },
             output: root,
             node,
         });

@@ -11,7 +11,6 @@ use super::function::{Function, Quant};
 use super::ir::{Id, Kind, OpKind, Order, Program};
 use crate::kernels::binary::Binary;
 use crate::kernels::conv::PackedConv;
-use crate::kernels::finish::Finish;
 use crate::kernels::float::{Dequantize, Order as FloatOrder, Quantize, Softmax};
 use crate::kernels::isa::Isa;
 use crate::kernels::spatial::{AveragePool, Bilinear, Gather, MaxPool};
@@ -98,13 +97,18 @@ enum Kernel {
     Quantize {
         kernel: Quantize,
         input: usize,
+        /// What values go through before, by channel; nothing where there is nothing to do.
+        functions: Vec<Function>,
     },
     Conv {
         kernel: PackedConv,
         residual: bool,
     },
+    /// In the arena of floats, `first` values behind where its output begins. The last of several parts works the
+    /// function out for all of them.
     ConvF32 {
         kernel: PackedConv,
+        first: usize,
         function: Function,
     },
     Binary(Binary),
@@ -154,10 +158,13 @@ impl Plan {
         &self.outputs
     }
 
-    /// The quantizer of the only input, if there is one: then bytes can be given in the place of f32.
-    pub fn input_quantizer(&self) -> Option<(f32, &Finish)> {
+    /// The quantizer of the only input, if there is one: then bytes can be given in the place of f32. It gives the step
+    /// of a value by its channel.
+    pub fn input_quantizer(&self) -> Option<impl Fn(usize, f32) -> u8> {
         let mut quantizers = self.steps.iter().filter_map(|step| match &step.kernel {
-            Kernel::Quantize { kernel, .. } => Some(kernel),
+            Kernel::Quantize {
+                kernel, functions, ..
+            } => Some((kernel, functions)),
             _ => None,
         });
         let (first, more) = (quantizers.next()?, quantizers.next());
@@ -165,7 +172,14 @@ impl Plan {
             .steps
             .iter()
             .any(|step| matches!(step.kernel, Kernel::External { .. }));
-        (plain && more.is_none() && self.inputs.len() == 1).then_some((first.scale, &first.finish))
+        let (kernel, functions) = first;
+        let only = plain && more.is_none() && self.inputs.len() == 1;
+        only.then_some(move |channel: usize, value: f32| {
+            let value = functions
+                .get(channel)
+                .map_or(value, |function| function.at(value));
+            kernel.finish.byte(value / kernel.scale)
+        })
     }
 
     /// Bytes that a [`State`] takes.

@@ -7,8 +7,8 @@ use super::super::fold;
 use super::super::function::Function;
 use super::super::ir::{FloatConv, Id, Kind, OpKind, Order, Pool};
 use super::super::onnx::Node;
-use super::conv::by_output;
 use super::coordinates::Coordinates;
+use super::weights::by_output;
 use super::{Lowering, Reason, Symbol, Target};
 use crate::kernels::float::Order as FloatOrder;
 use crate::kernels::spatial::Tap;
@@ -27,7 +27,6 @@ impl Lowering<'_> {
         }
         let id = match self.symbols[value].clone() {
             Symbol::Float(float) => self.lower(&float, Target::Float)?,
-            _ if value == self.graph.input => self.picture_in_floats(value)?,
             _ => return Err("an input is not quantized".to_owned()),
         };
         self.floats.insert(value, id);
@@ -35,12 +34,18 @@ impl Lowering<'_> {
     }
 
     /// The graph's input, turned so that channels are innermost.
-    fn picture_in_floats(&mut self, external: usize) -> Result<Id, Reason> {
+    pub fn picture_in_floats(&mut self) -> Result<Id, Reason> {
+        let external = self.graph.input;
+        if let Some(&id) = self.floats.get(&external) {
+            return Ok(id);
+        }
         match self.shapes[external].clone() {
             Some(shape) if matches!(shape[..], [1, _, _, _]) => {
                 let order = FloatOrder::Planes;
                 let kind = OpKind::External { external, order };
-                Ok(self.push(kind, shape, Order::ChannelsLast, Target::Float))
+                let id = self.push(kind, shape, Order::ChannelsLast, Target::Float);
+                self.floats.insert(external, id);
+                Ok(id)
             }
             _ => Err("an input is not quantized".to_owned()),
         }

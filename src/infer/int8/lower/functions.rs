@@ -2,7 +2,7 @@
 
 use super::super::function::{Function, Pair, Unary};
 use super::super::onnx::Node;
-use super::{Float, Lowering, Reason, Symbol, simple};
+use super::{Base, Float, Lowering, Reason, Symbol, simple};
 
 impl Lowering<'_> {
     /// A number that stands alone.
@@ -70,9 +70,47 @@ impl Lowering<'_> {
                 function: Function::pair(pair, x.function, y.function),
                 ..x
             },
+            (Symbol::Float(x), ..) if same_shape(self, a) => match self.by_channel(&x, b) {
+                None => return Ok(None),
+                Some(values) => Float {
+                    function: Function::pair(pair, x.function, values),
+                    ..x
+                },
+            },
+            (_, Symbol::Float(y), ..) if same_shape(self, b) => match self.by_channel(&y, a) {
+                None => return Ok(None),
+                Some(values) => Float {
+                    function: Function::pair(pair, values, y.function),
+                    ..y
+                },
+            },
             _ => return Ok(None),
         };
         Ok(Some(Symbol::Float(simple(float)?)))
+    }
+
+    /// A constant with one value for each channel of the picture, which `float` is a function of.
+    fn by_channel(&self, float: &Float, value: usize) -> Option<Function> {
+        if float.base != Base::Picture {
+            return None;
+        }
+        let tensor = self.constants[value].as_ref()?;
+        // Where the views before have brought the channels.
+        let mut axis = 1;
+        for &view in &float.views {
+            let node = &self.graph.nodes[view];
+            let perm = node.ints("perm").filter(|_| node.op == "Transpose")?;
+            axis = perm.iter().position(|&p| p == axis as i64)?;
+        }
+        let from = 4usize.checked_sub(tensor.shape.len())?;
+        let along = tensor
+            .shape
+            .iter()
+            .enumerate()
+            .all(|(i, &d)| from + i == axis || d == 1);
+        let channels = self.shapes[self.graph.input].as_ref()?.get(1)?;
+        let values = tensor.floats().filter(|v| along && v.len() == *channels)?;
+        Some(Function::Channels(values.into()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::function::{Function, Unary};
 use super::super::ir::Id;
 use super::super::onnx::Node;
-use super::conv::{Bias, by_output};
+use super::weights::{Bias, by_output};
 use super::{Lowering, Reason, Target, Weights, carried};
 
 impl Lowering<'_> {

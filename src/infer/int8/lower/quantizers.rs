@@ -1,7 +1,7 @@
 //! `QuantizeLinear` and `DequantizeLinear`: where f32 and bytes meet.
 
 use super::super::fold;
-use super::super::function::Quant;
+use super::super::function::{Function, Quant};
 use super::super::ir::{Id, Kind, OpKind, Order};
 use super::super::onnx::{Data, Node, Tensor};
 use super::{Again, Base, Float, Lowering, Reason, Symbol, Target, Weights, carried};
@@ -90,14 +90,30 @@ impl Lowering<'_> {
         {
             return Ok(Some(Symbol::Bytes(id)));
         }
-        self.quantize_external(input, target)
+        self.quantize_external(input, &Function::Variable, target)
             .map(|id| Some(Symbol::Bytes(id)))
     }
 
+    /// The graph's input, through what graphs do with it before its first quantizer: for a picture that comes in bytes,
+    /// all of that is one table for each channel.
+    pub fn of_picture(&mut self, function: &Function, target: Target) -> Result<Id, Reason> {
+        match target {
+            Target::Bytes { .. } => self.quantize_external(self.graph.input, function, target),
+            Target::Float if function.is_variable() => self.picture_in_floats(),
+            Target::Float => Err("its input is not quantized".to_owned()),
+        }
+    }
+
     /// From f32 that tract reckons, or the graph's input.
-    fn quantize_external(&mut self, external: usize, target: Target) -> Result<Id, Reason> {
+    fn quantize_external(
+        &mut self,
+        external: usize,
+        function: &Function,
+        target: Target,
+    ) -> Result<Id, Reason> {
         let known = self.quantized.get(&external).map_or(&[][..], |list| list);
-        if let Some(&(_, id)) = known.iter().find(|(made, _)| *made == target) {
+        let same = |(of, to, _): &&(Function, Target, Id)| *to == target && of == function;
+        if let Some(&(.., id)) = known.iter().find(same) {
             return Ok(id);
         }
         if known.len() >= super::MADE_MAX {
@@ -111,14 +127,21 @@ impl Lowering<'_> {
             [1, _, _, _] => (Order::ChannelsLast, FloatOrder::Planes),
             _ => (Order::Rows, FloatOrder::Pixels),
         };
-        let id = self.push(OpKind::Quantize { external, order }, shape, lies, target);
-        self.quantized.entry(external).or_default().push((target, id));
+        let kind = OpKind::Quantize {
+            external,
+            order,
+            function: function.clone(),
+        };
+        let id = self.push(kind, shape, lies, target);
+        let list = self.quantized.entry(external).or_default();
+        list.push((function.clone(), target, id));
         Ok(id)
     }
 
     /// The bytes of a value with the step that its reader states.
     pub fn bytes_as(&mut self, value: usize, stated: &Stated) -> Result<Id, Reason> {
         let (quant, signed) = (stated.quant, stated.signed);
+        let target = Target::Bytes { quant, signed };
         let id = match self.symbols[value] {
             Symbol::Bytes(id) => id,
             // Made by tract: it is dequantized there, and quantized to the same bytes here.
@@ -128,7 +151,7 @@ impl Lowering<'_> {
                 let same = |a: &&Again| a.quant == quant && a.signed == signed;
                 let known = before.iter().map(|&i| &self.again[i]).find(same);
                 if let Some(value) = known.map(|again| again.value) {
-                    return self.quantize_external(value, Target::Bytes { quant, signed });
+                    return self.quantize_external(value, &Function::Variable, target);
                 }
                 if before.len() >= super::MADE_MAX {
                     return Err("too many operators read it with other steps".to_owned());
@@ -145,7 +168,7 @@ impl Lowering<'_> {
                     quant,
                     signed,
                 });
-                self.quantize_external(external, Target::Bytes { quant, signed })?
+                self.quantize_external(external, &Function::Variable, target)?
             }
             _ => return Err("its input is not quantized by a node that is covered".to_owned()),
         };
@@ -168,7 +191,7 @@ impl Lowering<'_> {
         let id = self.bytes_as(input, &stated)?;
         Ok(Some(Symbol::Float(Float {
             base: Base::Bytes(id),
-            function: super::super::function::Function::Variable,
+            function: Function::Variable,
             views: Vec::new(),
         })))
     }

@@ -95,6 +95,8 @@ impl Lowering<'_> {
             "MaxPool" | "GlobalMaxPool" => function.limits().is_some(),
             "Resize" | "Upsample" => node.text("mode", "nearest") == "nearest",
             "Slice" | "Split" => true,
+            // What is around it would go through the function too.
+            "Pad" => function.is_variable(),
             _ => false,
         };
         let allowed = match target {

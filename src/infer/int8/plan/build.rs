@@ -196,7 +196,11 @@ impl Builder<'_> {
                 let floats = self.arena.floats[output].clone();
                 self.push(kernel, NONE, [NONE, NONE], floats, 1)
             }
-            OpKind::Quantize { external, order } => self.quantize(output, *external, *order),
+            OpKind::Quantize {
+                external,
+                order,
+                function,
+            } => self.quantize(output, *external, *order, function),
             OpKind::Conv(conv) => self.conv(conv, output),
             OpKind::Binary {
                 op,
@@ -387,7 +391,13 @@ impl Builder<'_> {
         place.context("an input is missing")
     }
 
-    fn quantize(&mut self, output: Id, external: usize, order: FloatOrder) -> Result<()> {
+    fn quantize(
+        &mut self,
+        output: Id,
+        external: usize,
+        order: FloatOrder,
+        function: &Function,
+    ) -> Result<()> {
         let input = self.place_of(external)?;
         let quant = quant_of(&self.region.program, output);
         let kernel = Quantize {
@@ -396,7 +406,18 @@ impl Builder<'_> {
             scale: quant.scale,
             finish: Finish::plain(quant.zero),
         };
-        self.step(Kernel::Quantize { kernel, input }, output, &[])
+        let functions = match function.is_variable() {
+            true => Vec::new(),
+            false => (0..kernel.output.channels)
+                .map(|c| function.of_channel(c))
+                .collect(),
+        };
+        let kernel = Kernel::Quantize {
+            kernel,
+            input,
+            functions,
+        };
+        self.step(kernel, output, &[])
     }
 
     fn window(&self, input: Id, output: Id, pool: &Pool) -> Result<Window> {
@@ -411,18 +432,25 @@ impl Builder<'_> {
     }
 
     fn conv(&mut self, conv: &Conv, output: Id) -> Result<()> {
-        for part in &conv.parts {
+        for (number, part) in conv.parts.iter().enumerate() {
             let spec = self.conv_spec(conv, part, output)?;
             let kernel = PackedConv::new(self.isa, &spec)?;
             let input = self.range(conv.input)?;
             if let Some(function) = &conv.function {
-                ensure!(
-                    conv.parts.len() == 1,
-                    "a transposed convolution to f32 is not covered"
-                );
-                let (function, floats) = (function.clone(), self.arena.floats[output].clone());
-                let kernel = Kernel::ConvF32 { kernel, function };
-                return self.push(kernel, NONE, [input, NONE], floats, spec.shape.output.height);
+                let last = number + 1 == conv.parts.len();
+                let [_, w, c] = self.region.program.values[output].dims();
+                let kernel = Kernel::ConvF32 {
+                    kernel,
+                    first: (part.first[0] * w + part.first[1]) * c,
+                    function: if last {
+                        function.clone()
+                    } else {
+                        Function::Variable
+                    },
+                };
+                let (floats, rows) = (self.arena.floats[output].clone(), spec.shape.output.height);
+                self.push(kernel, NONE, [input, NONE], floats, rows)?;
+                continue;
             }
             let whole = self.layout(output)?;
             let start = |range: Range<usize>, layout: &Layout, part_layout: &Layout| {

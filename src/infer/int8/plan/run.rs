@@ -1,8 +1,9 @@
 //! Running a plan. Nothing is allocated here.
 
+use super::super::function::Function;
 use super::super::ir::Order;
 use super::{Kernel, Output, Plan, Step};
-use crate::kernels::float::Order as FloatOrder;
+use crate::kernels::float::{Order as FloatOrder, Quantize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -126,12 +127,23 @@ impl State {
         let (bytes, scratch) = (bytes.all(), scratch.all());
         let (output, a, b) = split(bytes, &step.output, a, b);
         match &step.kernel {
-            Kernel::Quantize { kernel, input } => kernel.run(isa, rows, inputs[*input], output),
+            Kernel::Quantize {
+                kernel,
+                input,
+                functions,
+            } => match &functions[..] {
+                [] => kernel.run(isa, rows, inputs[*input], output),
+                functions => quantize(kernel, functions, rows, inputs[*input], output),
+            },
             Kernel::Conv { kernel, residual } => {
                 kernel.run(rows, a, residual.then_some(b), output, scratch);
             }
-            Kernel::ConvF32 { kernel, function } => {
-                kernel.run_f32(rows, a, floats, scratch);
+            Kernel::ConvF32 {
+                kernel,
+                first,
+                function,
+            } => {
+                kernel.run_f32(rows, a, &mut floats[*first..], scratch);
                 if !function.is_variable() {
                     floats.iter_mut().for_each(|v| *v = function.at(*v));
                 }
@@ -197,6 +209,24 @@ impl State {
                 }
             }
             _ => to.copy_from_slice(values),
+        }
+    }
+}
+
+/// Values through their functions: for pictures that come in f32, which only comparisons do.
+fn quantize(kernel: &Quantize, functions: &[Function], rows: Range<usize>, input: &[f32], output: &mut [u8]) {
+    let layout = &kernel.output;
+    for y in rows.clone() {
+        for x in 0..layout.width {
+            let pixel = y * layout.width + x;
+            let out = layout.pixel_mut(output, y - rows.start, x);
+            for (channel, (out, function)) in out.iter_mut().zip(functions).enumerate() {
+                let value = match kernel.order {
+                    FloatOrder::Planes => input[channel * layout.height * layout.width + pixel],
+                    FloatOrder::Pixels => input[pixel * layout.channels + channel],
+                };
+                *out = kernel.finish.byte(function.at(value) / kernel.scale);
+            }
         }
     }
 }
