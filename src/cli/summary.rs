@@ -14,6 +14,8 @@ pub struct Summary {
     pub counts: Counts,
     /// `seen = passed + rejected + escaped + unaccounted + in flight`.
     pub balances: bool,
+    /// Those that are still up at the end.
+    pub alarms: Vec<String>,
     /// Of a simulated line only.
     pub truth: Option<Truth>,
     pub stages_ms: Vec<Stage>,
@@ -72,6 +74,12 @@ impl Summary {
         Summary {
             counts: outcome.finished.counts,
             balances: outcome.finished.counts.balances(),
+            alarms: outcome
+                .status
+                .alarms
+                .iter()
+                .map(|alarm| alarm.text.to_string())
+                .collect(),
             truth: outcome
                 .line
                 .as_ref()
@@ -175,6 +183,9 @@ impl fmt::Display for Summary {
             "DOES NOT BALANCE: this is a bug in elek"
         };
         writeln!(f, "  the account {word}; late verdicts: {}", c.late)?;
+        for alarm in &self.alarms {
+            writeln!(f, "  ALARM {alarm}")?;
+        }
         if let Some(truth) = &self.truth {
             truth.write(f)?;
         }

@@ -196,7 +196,7 @@ mod tests {
                 "source = \"simulated\" ",
                 "source = { lines = { a = { chip = \"io\", line = 7 } } } ",
             )
-            .replace("pulses_per_mm = 4.0", "pulses_per_mm = 1.0");
+            .replace("pulses_per_mm = 4.0", "pulses_per_mm = 0.75");
         let config = crate::config::parse(&text, "real.toml", std::path::Path::new("/"));
         let config = config.unwrap_or_else(|report| panic!("{report}"));
         let roles: Vec<Role> = wanted(&config).into_iter().map(|(role, _)| role).collect();
