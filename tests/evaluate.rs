@@ -36,7 +36,7 @@ fn config(folder: &Path) -> PathBuf {
     let recipe = format!(
         r#"[recipe.cap-28mm]
 part_mm = {{ min = 26.0, max = 30.0 }}
-gap_min_mm = 14.0
+gap_min_mm = 18.0
 aim_mm = 2.0
 pulse = {{ margin_mm = 3.0, min_ms = 15 }}
 crop = {{ around = "picture", fit = "letterbox" }}
