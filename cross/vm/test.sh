@@ -116,15 +116,16 @@ guest() {
     local started=$SECONDS code=0 disk=
     case $1 in vm_service*) disk=1 ;; esac
     pack "$(cat "$work/$1.binary")" "$work/$1"
+    attempt() { ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 | timed; }
     # Of a single one it is seen as it comes.
     if [ ${#tests[@]} = 1 ]; then
-        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 | timed || code=$?
+        attempt "$1" || code=$?
     else
-        ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 | timed >"$work/$1.log" || code=$?
+        attempt "$1" >"$work/$1.log" || code=$?
         if [ $code != 0 ] && [ -n "${ELEK_VM_AGAIN:-}" ]; then
             say "$1 failed ($code), once more in a new guest"
             code=0
-            { echo "--- $1, once more" && ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 | timed; } >>"$work/$1.log" || code=$?
+            { echo "--- $1, once more" && attempt "$1"; } >>"$work/$1.log" || code=$?
         fi
     fi
     rm -rf "${work:?}/$1"

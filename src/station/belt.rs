@@ -17,7 +17,7 @@ const SAMPLE_APART: Micros = Micros::new(1_000);
 /// Devices hand counts in up to this late.
 const BATCH: Micros = Micros::from_millis(10);
 /// A belt whose encoder is silent this long is taken to stand: three batches missing is no coincidence.
-const SILENCE_MIN: Micros = Micros::from_millis(3 * BATCH.get() / 1_000);
+const SILENCE_MIN: Micros = Micros::new(3 * BATCH.get());
 /// A slow belt may be silent for longer. How fast it can still be falls with every look.
 const LOOK_AGAIN: Micros = Micros::from_millis(5);
 /// Shortest and longest stretch the speed is taken over, and how many counts it
