@@ -1,11 +1,13 @@
 //! elek: a reject station for conveyors in one binary.
 //!
-//! The modules in the order a part meets them; `units` and `config` come first
-//! because everything speaks in them.
+//! The modules in the order a part meets them; `units`, `config` and `queue`
+//! come first because everything speaks in them or through them.
 
 pub mod units;
 
 pub mod config;
+
+pub mod queue;
 
 pub mod device;
 

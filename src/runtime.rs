@@ -42,6 +42,7 @@ use crate::device::realtime::{Priority, raise_priority};
 use crate::device::simchip::{SimChip, SimReader};
 use crate::infer::inspector::Inspector;
 use crate::outputs::link::{Link, Peer};
+use crate::queue::{self, Receiver, Sender};
 use crate::record::{Hooks, Recorder, Ring};
 use crate::station::Station;
 use crate::station::event::{Command, Event, FrameSeen};
@@ -50,11 +51,11 @@ use crate::units::{CameraId, Micros};
 use crate::vision::frame::Frame;
 use anyhow::{Context, Result, bail};
 use core_loop::{CoreLoop, Frames, Pending};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use drafts::Drafts;
 use publish::{Board, Publisher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::mpsc::TrySendError;
 use std::thread::JoinHandle;
 
 /// Deep enough for a second of encoder samples; more means that the core hangs.
@@ -155,7 +156,7 @@ impl Runtime {
         let (ring, resume) = Ring::open(&config.record.path)?;
         let clock = Clock;
         let now = clock.now();
-        let (messages, to_core) = bounded(MESSAGES_MAX);
+        let (messages, to_core) = queue::bounded(MESSAGES_MAX);
         let overflow = Arc::new(Overflow::default());
         let recipe = Arc::new(AtomicU16::new(config.station.recipe.0));
         let station = Station::new(Arc::clone(&config), resume, now);
@@ -170,7 +171,7 @@ impl Runtime {
         let chip = chip.context("cannot create the simulated chip")?;
         let link = start_link(outputs, &config, chip.as_ref(), &messages)?;
         let drafts = Arc::new(Drafts::new());
-        let (jobs, to_workers) = bounded(JOBS_MAX);
+        let (jobs, to_workers) = queue::bounded(JOBS_MAX);
         let patience = job_patience(&config);
         let mut workers = Vec::with_capacity(inspectors.len());
         for (n, own) in inspectors.into_iter().enumerate() {
@@ -365,7 +366,7 @@ pub struct InputPort {
 impl InputPort {
     /// A port without a core behind it.
     fn alone(most: usize) -> (InputPort, Receiver<Message>) {
-        let (messages, events) = bounded(most);
+        let (messages, events) = queue::bounded(most);
         let overflow = Arc::default();
         (InputPort { messages, overflow }, events)
     }

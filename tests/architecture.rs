@@ -72,6 +72,7 @@ fn the_core_reads_no_clock_opens_no_file_and_starts_no_thread() {
         "std::sync::mpsc",
         "SystemTime",
         "crossbeam",
+        "crate::queue",
         "rustix",
         "crate::device",
         "crate::runtime",

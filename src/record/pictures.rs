@@ -11,15 +11,16 @@ use super::health::{Health, Source};
 use super::retention::{Disk, Retention};
 use super::system;
 use crate::config::{Keep, Record};
+use crate::queue::Receiver;
 use crate::station::event::Verdict;
 use crate::status::Thumbnail;
 use crate::units::PartId;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant as StdInstant};
 
 /// Gets the small picture of each rejected part.

@@ -11,10 +11,12 @@ use super::ring::{BLOCK_OF_NUMBERS, Ring};
 use super::ring_file::{Record, RingFile};
 use crate::config::{self, Config, Recipe};
 use crate::device::clock;
+use crate::queue;
 use crate::units::PartId;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
@@ -55,7 +57,7 @@ pub struct About {
 /// Background threads of the record; dropping it ends them.
 pub struct Recorder {
     health: Arc<Health>,
-    pictures: Option<Sender<Box<Picture>>>,
+    pictures: Option<queue::Sender<Box<Picture>>>,
     stop: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     dir: PathBuf,
@@ -104,7 +106,7 @@ impl Recorder {
         )?;
         let health = Health::new(hooks.trouble);
         let (stop, stopped) = bounded(0);
-        let (pictures, waiting) = bounded(PICTURES_WAITING);
+        let (pictures, waiting) = queue::bounded(PICTURES_WAITING);
         let mut recorder = Recorder {
             health: Arc::clone(&health),
             pictures: Some(pictures),

@@ -8,6 +8,7 @@ use super::{Message, Overflow};
 use crate::config::Config;
 use crate::device::clock::Clock;
 use crate::outputs::link::{Link, LinkStatus};
+use crate::queue::{Receiver, Sender};
 use crate::record::pictures::wanted;
 use crate::record::{self, Recorder, Ring, RingError};
 use crate::service::Beat;
@@ -15,10 +16,10 @@ use crate::station::Station;
 use crate::station::event::{Action, Counts, Entry, Event, InspectFault, InspectJob, Trouble, Verdict};
 use crate::units::{FrameId, Instant, Micros, PartId};
 use crate::vision::frame::Frame;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, TrySendError};
 
 /// The output process goes safe after 100 ms without one; five chances to be late.
 const HEARTBEAT: Micros = Micros::from_millis(20);
@@ -26,6 +27,8 @@ const HEARTBEAT: Micros = Micros::from_millis(20);
 const PUBLISH: Micros = crate::station::SHOWN_WITHIN;
 /// Wait before a lost output process is started again.
 const RESPAWN: Micros = Micros::from_millis(300);
+/// So late, the output process is half way to going safe for want of a heartbeat.
+const HELD_UP: Micros = Micros::from_millis(50);
 /// Frames the core may still ask for; the camera has as many buffers and two more.
 pub const FRAMES_MAX: usize = 12;
 /// Most actions one event has been seen to cause is far below; the buffer never grows in practice.
@@ -104,7 +107,9 @@ impl CoreLoop {
                 .unwrap_or(Instant::MAX)
                 .min(beat)
                 .min(publish);
-            match self.messages.recv_timeout(wake.since(now).to_std()) {
+            let received = self.messages.recv_timeout(wake.since(now).to_std());
+            self.tell_if_held_up(wake);
+            match received {
                 Ok(message) => self.take(message, &mut todo),
                 Err(RecvTimeoutError::Timeout) => self.step(Event::Tick, &mut todo),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -138,6 +143,17 @@ struct Todo {
 }
 
 impl CoreLoop {
+    /// Whoever finds the outputs safe for want of a heartbeat must find the reason as well.
+    fn tell_if_held_up(&self, due: Instant) {
+        let late = self.clock.now().since(due);
+        if late > HELD_UP {
+            tracing::warn!(
+                late_ms = late.get() / 1_000,
+                "the core was woken late: other work holds its processor (see docs/REALTIME.md)"
+            );
+        }
+    }
+
     fn take(&mut self, message: Message, todo: &mut Todo) {
         match message {
             Message::Event(event) => {

@@ -15,6 +15,7 @@ use crate::device::framebuffer::{Console, Framebuffer, FramebufferError, Layout}
 use crate::device::panel::{Bus, Linux};
 use crate::display::pages::{Pager, View};
 use crate::display::{self, Canvas};
+use crate::queue;
 use crate::station::event::{Event, Trouble};
 use crate::status::Status;
 use crate::units;
@@ -64,7 +65,7 @@ impl Handle {
 pub fn start(
     config: &Config,
     board: &Arc<Board>,
-    messages: &Sender<Message>,
+    messages: &queue::Sender<Message>,
     overflow: &Arc<Overflow>,
 ) -> Result<Option<Handle>> {
     let settings = &config.display;

@@ -4,12 +4,12 @@
 use super::core_loop::FRAMES_MAX;
 use super::{Message, Overflow, send};
 use crate::config::{Config, Crop, Recipe};
+use crate::queue::Sender;
 use crate::station::event::{BLOBS_MAX, Blob, Event, FrameSeen};
 use crate::units::{CameraId, FrameId};
 use crate::vision::frame::{Frame, PixelFormat};
 use crate::vision::locate::Locator;
 use arrayvec::ArrayVec;
-use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;

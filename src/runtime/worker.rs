@@ -4,10 +4,10 @@ use super::Message;
 use super::drafts::Drafts;
 use crate::infer::inspection::Inspection;
 use crate::infer::inspector::Inspector;
+use crate::queue::{Receiver, Sender};
 use crate::service::Beat;
 use crate::station::event::{Event, InspectFault, InspectJob};
 use crate::vision::frame::Frame;
-use crossbeam_channel::{Receiver, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub fn run(
     beat: &Beat,
 ) {
     beat.idle();
-    for job in jobs {
+    while let Some(job) = jobs.recv() {
         beat.tick();
         let part = job.job.part;
         let result = inspect(&mut inspectors, &job, drafts);

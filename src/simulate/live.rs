@@ -16,12 +16,13 @@ use crate::device::clock::Clock;
 use crate::device::folder::Folder;
 use crate::device::realtime::{Priority, raise_priority};
 use crate::device::simchip::SimReader;
+use crate::queue::{self, Receiver, Sender};
 use crate::runtime::{FramePort, InputPort};
 use crate::station::event::{Event, Input};
 use crate::units::{Instant, Micros};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::TrySendError;
 use std::thread::JoinHandle;
 
 /// How far the world stays behind the clock, so that a line change of the output process is known
@@ -76,7 +77,7 @@ impl LiveLine {
     ) -> std::io::Result<LiveLine> {
         let stop = Arc::new(AtomicBool::new(false));
         let feed = Arc::new(Feed::default());
-        let (exposures, to_camera) = bounded(EXPOSURES_MAX);
+        let (exposures, to_camera) = queue::bounded(EXPOSURES_MAX);
         let camera = {
             let config = Arc::clone(config);
             let frames = ports.frames;
@@ -229,7 +230,7 @@ fn render(
 ) {
     let format = source.format;
     let mut renderer = Renderer::new(seed, format.width, format.height, camera.um_per_px);
-    for expose in exposures {
+    while let Some(expose) = exposures.recv() {
         let scene = scene(&expose, camera, format.width, format.height, seed);
         frames.deliver(|frame| {
             renderer.frame(&scene, format.pixels, &mut frame.bytes, None);
@@ -253,7 +254,7 @@ fn replay(source: &FolderSource, exposures: &Receiver<Expose>, frames: &mut Fram
             return;
         }
     };
-    for expose in exposures {
+    while let Some(expose) = exposures.recv() {
         let picture = frames.deliver_if(|frame| {
             frame.sequence = expose.sequence;
             frame.mid_exposure = expose.mid_exposure;

@@ -211,6 +211,9 @@ impl Station {
     /// where it says so, acknowledges, and does it again should the belt stop once more.
     pub fn recover(&mut self) {
         for _ in 0..4 {
+            // The lines change before the next snapshot is taken: what an older one advises is not enough.
+            let permit = self.line.world().permit;
+            self.wait_for("a status of now", |status| status.permit == permit);
             let advice = |status: Status| status.alarms.into_iter().map(|alarm| alarm.advice);
             let clear = |advice: String| advice.contains("lear the belt") || advice.contains("every part");
             if self.status().into_iter().flat_map(advice).any(clear) {

@@ -227,6 +227,7 @@ pub struct Turn {
 mod tests {
     use super::*;
     use crate::runtime::Message;
+    use std::time::Duration;
 
     /// The counts that the core is told of a disc that turns by four edges, a ahead of b.
     fn told(reverse: bool) -> Vec<i64> {
@@ -260,7 +261,8 @@ mod tests {
             let turn = encoder.turn(at + HOLD, &port).expect("lines do not fail");
             assert_eq!(turn, Turn::default());
         }
-        let counts = events.try_iter().map(|message| match message {
+        let messages = std::iter::from_fn(|| events.recv_timeout(Duration::ZERO).ok());
+        let counts = messages.map(|message| match message {
             Message::Event(Event::Encoder { counts, .. }) => counts,
             _ => panic!("only counts are told"),
         });
