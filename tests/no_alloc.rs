@@ -17,6 +17,7 @@ use elek::infer::int8::plan::{Plan, State};
 use elek::infer::manifest::{self, Filter};
 use elek::infer::sandbox;
 use elek::kernels::isa::Isa;
+use elek::queue;
 use elek::simulate::trace::Line;
 use elek::simulate::virtual_run::{describe, simulate};
 use elek::station::Station;
@@ -26,6 +27,7 @@ use elek::vision::{Frame, PixelFormat, Preprocessor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Counting;
 
@@ -258,6 +260,28 @@ fn a_region_allocates_nothing_whatever_it_is_made_of() {
 }
 
 /// The events of simulated lines, with all their faults, handed to a core once more.
+/// Also when the receiver has to sleep, which std is free to build in any way it likes.
+#[test]
+fn what_goes_through_a_queue_allocates_nothing_on_either_side() {
+    let (sender, receiver) = queue::bounded(4);
+    let (back, answers) = queue::bounded(1);
+    let receiving = std::thread::spawn(move || {
+        let before = allocations();
+        while let Some(value) = receiver.recv() {
+            back.send(value).expect("the other side waits for it");
+        }
+        allocations() - before
+    });
+    let before = allocations();
+    for n in 0..1_000_u32 {
+        sender.send(n).expect("the other side runs");
+        assert_eq!(answers.recv_timeout(Duration::from_secs(60)), Ok(n));
+    }
+    assert_eq!(allocations(), before, "while sending");
+    drop(sender);
+    assert_eq!(receiving.join().expect("no panic"), 0, "while receiving");
+}
+
 #[test]
 fn the_core_allocates_nothing_while_it_handles_events() {
     let mut actions: Vec<Action> = Vec::with_capacity(1024);

@@ -15,7 +15,6 @@
 #
 # The binary is the one that is shipped: `cargo build --release` is run first and its sha256 printed.
 # ELEK_BIN=FILE takes another one instead, such as target/debug/elek while developing.
-# ELEK_VM_AGAIN=1 lets a file that failed try once more, in a new guest; both are shown.
 # More: run.sh, docs/VM.md.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -122,11 +121,6 @@ guest() {
         attempt "$1" || code=$?
     else
         attempt "$1" >"$work/$1.log" || code=$?
-        if [ $code != 0 ] && [ -n "${ELEK_VM_AGAIN:-}" ]; then
-            say "$1 failed ($code), once more in a new guest"
-            code=0
-            { echo "--- $1, once more" && attempt "$1"; } >>"$work/$1.log" || code=$?
-        fi
     fi
     rm -rf "${work:?}/$1"
     echo "$code $((SECONDS - started))" >"$work/$1.result"
