@@ -3,7 +3,8 @@
 //! | thread | priority | core | queue in | when it overflows |
 //! |---|---|---|---|---|
 //! | `core` | FIFO 20 where allowed | any | messages, 1,024 | trouble `Queue`: permit off (invariant 4) |
-//! | `infer-N` | normal | any | jobs, 16 | the part gets no result at once (`Overload`), which its recipe rejects |
+//! | `infer-N` | normal | any but those that the output process is bound to | jobs, 16 | the part gets no result at once (`Overload`), which its recipe rejects |
+//! | `infer-help-N` | normal | as `infer-N` | shares of a step of whichever `infer-N` has them, see [`Team`] | – |
 //! | `camera` (the caller of [`FramePort::deliver`]) | normal | any | – | no free buffer: the frame is dropped, the core sees the gap |
 //! | `inputs` | FIFO 30 where allowed | any | – | a full queue to the core is trouble `Queue` |
 //! | `pictures` | normal | any | kept parts, 32 | counted, alarm; the line goes on |
@@ -25,6 +26,7 @@ mod drafts;
 mod frame_port;
 mod inputs;
 mod publish;
+mod team;
 mod worker;
 
 pub use crate::service::{Beat, Beats};
@@ -41,6 +43,7 @@ use crate::device::lines::SIMULATED_CHIP;
 use crate::device::realtime::{Priority, raise_priority};
 use crate::device::simchip::{SimChip, SimReader};
 use crate::infer::inspector::Inspector;
+use crate::kernels::team::Team;
 use crate::outputs::link::{Link, Peer};
 use crate::queue::{self, Receiver, Sender};
 use crate::record::{Hooks, Recorder, Ring};
@@ -107,16 +110,19 @@ pub struct Prepared {
     config: Arc<Config>,
     options: Options,
     inspectors: Vec<Vec<Inspector>>,
+    team: Option<Arc<Team>>,
 }
 
 impl Prepared {
     /// Models first: they take longest and fail most often.
     pub fn new(config: Arc<Config>, options: Options) -> Result<Prepared> {
-        let inspectors = load_inspectors(&config, options.workers.max(1))?;
+        let team = team::start(config.inference.threads)?;
+        let inspectors = load_inspectors(&config, options.workers.max(1), team.as_ref())?;
         Ok(Prepared {
             config,
             options,
             inspectors,
+            team,
         })
     }
 
@@ -151,6 +157,7 @@ impl Runtime {
             config,
             options,
             inspectors,
+            team,
         } = prepared;
         let Options { outputs, beats, .. } = options;
         let (ring, resume) = Ring::open(&config.record.path)?;
@@ -182,6 +189,7 @@ impl Runtime {
                 worker::run(&jobs, &answers, own, &drafts, &beat)
             })?);
         }
+        team::settle(&link, team.as_deref(), &workers)?;
         let control = start_control(&config, &messages, &board)?;
         let display = display::start(&config, &board, &messages, &overflow)?;
         let core = CoreLoop {
@@ -307,10 +315,10 @@ fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static
 }
 
 /// For each worker, an inspector of each recipe. Files are read and optimized once.
-fn load_inspectors(config: &Config, workers: usize) -> Result<Vec<Vec<Inspector>>> {
+fn load_inspectors(config: &Config, workers: usize, team: Option<&Arc<Team>>) -> Result<Vec<Vec<Inspector>>> {
     let mut first = Vec::with_capacity(config.recipes.len());
     for recipe in &config.recipes {
-        let inspector = Inspector::load(recipe, &config.cameras[0])
+        let inspector = Inspector::with_team(recipe, &config.cameras[0], team)
             .with_context(|| format!("the models of recipe `{}` cannot be used", recipe.name))?;
         first.push(inspector);
     }

@@ -145,6 +145,31 @@ fn the_pipeline_bench_brings_every_part_to_a_verdict() {
 }
 
 #[test]
+fn the_model_bench_gives_times_for_each_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = [
+        "bench",
+        "--model",
+        "builtin:cap-segment",
+        "--threads",
+        "3",
+        "--json",
+    ];
+    let output = elek(&bench, dir.path());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report = json(&output);
+    let threads: Vec<_> = report["ms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["threads"].as_u64().unwrap())
+        .collect();
+    assert_eq!(threads, [1, 2, 3]);
+    assert!(report["ms"][2]["min"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
 fn the_jitter_bench_fires_every_pulse_without_load_and_with() {
     let dir = tempfile::tempdir().unwrap();
     let bench = ["bench", "--output-jitter", "--pulses", "20", "--disk", "."];

@@ -6,8 +6,9 @@ mod nets;
 
 use elek::infer::int8;
 use elek::infer::int8::ir::OpKind;
-use elek::infer::int8::plan::{Plan, Region, State};
+use elek::infer::int8::plan::{Cutting, Plan, Region, State};
 use elek::kernels::isa::Isa;
+use elek::kernels::team::Team;
 use nets::Net;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,8 +101,19 @@ fn macs(region: &Region) -> (u64, u64) {
     (sums.0 as u64, sums.1 as u64)
 }
 
+/// Pictures that teams of threads are tried with, too.
+const TOGETHER: usize = 2;
+
 fn outputs(net: &Net, region: &Region) -> Outputs {
     let plan = Arc::new(Plan::new(region, Isa::best()).unwrap());
+    let team = |threads| Arc::new(Team::new(threads).unwrap());
+    let (two, three) = (team(2), team(3));
+    let together = [
+        (two.clone(), Cutting::Worthwhile),
+        (two, Cutting::Always),
+        (three, Cutting::Always),
+    ];
+    let mut together = together.map(|(team, cutting)| State::with_team(plan.clone(), Some(team), cutting));
     let mut state = State::new(plan);
     let (mut own, mut furthest, mut mean) = (Vec::new(), 0.0, 0.0);
     let (mut fused_furthest, mut fused_mean, mut equal) = (0.0, 0.0, Vec::new());
@@ -109,8 +121,15 @@ fn outputs(net: &Net, region: &Region) -> Outputs {
     let count = net.references.len() as f64;
     for (number, reference) in net.references.iter().enumerate() {
         let mut output = vec![0.0; reference.output.len()];
-        state.run(&[&nets::picture(number, net.side)]);
+        let picture = nets::picture(number, net.side);
+        state.run(&[&picture]).unwrap();
         state.output(0, &mut output);
+        for state in together.iter_mut().filter(|_| number < TOGETHER) {
+            let mut same = vec![0.0; output.len()];
+            state.run(&[&picture]).unwrap();
+            state.output(0, &mut same);
+            assert!(same == output, "{}: other bits by several threads", net.name);
+        }
         let off = output.iter().zip(&reference.output);
         let off = off.map(|(a, b)| f64::from((a - b).abs()));
         let own_furthest = off.clone().fold(0.0, f64::max);

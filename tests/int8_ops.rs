@@ -44,7 +44,7 @@ fn run(lowered: &Lowered, case: &Case) -> Result<Vec<f32>, String> {
     let mut output = vec![0.0; plan.outputs()[0].shape.iter().product()];
     // Twice: what is left in the arena must not matter.
     for _ in 0..2 {
-        state.run(&[&input]);
+        state.run(&[&input]).map_err(|e| e.to_string())?;
         state.output(0, &mut output);
     }
     Ok(output)
@@ -283,7 +283,7 @@ fn pictures_and_masks_with_the_channels_last() {
                 bytes_and_floats_give_the_same(&plan, &case.name);
                 let mut output = vec![0.0; facts.output_shape.iter().product()];
                 let mut state = State::new(plan);
-                state.run(&[&picture]);
+                state.run(&[&picture]).unwrap();
                 state.output(0, &mut output);
                 output
             }
@@ -331,12 +331,14 @@ fn bytes_and_floats_give_the_same(plan: &Arc<Plan>, name: &str) {
     let step = step.unwrap_or_else(|| panic!("{name}: something is done before the input is quantized"));
     let channels = std::array::from_fn(|c| (c, std::array::from_fn(|byte| step(c, value(byte as u8)))));
     let mut states = [State::new(plan.clone()), State::new(plan.clone())];
-    states[0].run_picture(&Picture {
-        rgb: &rgb,
-        channels: &channels,
-    });
+    states[0]
+        .run_picture(Picture {
+            rgb: &rgb,
+            channels: &channels,
+        })
+        .unwrap();
     let floats: Vec<f32> = planes(&rgb, 3).into_iter().map(value).collect();
-    states[1].run(&[&floats]);
+    states[1].run(&[&floats]).unwrap();
     let outputs = states.map(|state| {
         let mut output = vec![0.0; plan.outputs()[0].shape.iter().product()];
         state.output(0, &mut output);

@@ -13,10 +13,11 @@ use elek::config::{Crop, Fit};
 use elek::infer::engine::Engine;
 use elek::infer::inspector::{Input, Inspector};
 use elek::infer::int8;
-use elek::infer::int8::plan::{Plan, State};
+use elek::infer::int8::plan::{Cutting, Plan, State};
 use elek::infer::manifest::{self, Filter};
 use elek::infer::sandbox;
 use elek::kernels::isa::Isa;
+use elek::kernels::team::Team;
 use elek::queue;
 use elek::simulate::trace::Line;
 use elek::simulate::virtual_run::{describe, simulate};
@@ -27,6 +28,7 @@ use elek::vision::{Frame, PixelFormat, Preprocessor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 struct Counting;
@@ -207,11 +209,32 @@ fn an_inspection_allocates_nothing_but_what_tract_does() {
     );
 }
 
+/// Of both threads of a team of two together.
+fn allocations_of(team: &Team) -> usize {
+    let mut counts = [0; 2];
+    let mut lanes = [(); 2];
+    let (started, threads) = (AtomicUsize::new(0), team.threads());
+    // No thread gets a second share before each has one.
+    let one_each = |(): &mut (), count: &mut usize| {
+        started.fetch_add(1, Ordering::SeqCst);
+        while started.load(Ordering::SeqCst) < threads {
+            std::thread::yield_now();
+        }
+        *count = allocations();
+    };
+    let mut lead = team.lead().expect("no inference is under way");
+    lead.share(&mut lanes, &mut counts, one_each)
+        .expect("it only counts");
+    counts.iter().sum()
+}
+
 #[test]
 fn a_network_that_runs_in_integers_allocates_nothing() {
+    let team = Arc::new(Team::new(2).expect("a thread"));
     for name in ["builtin:cap-classify", "builtin:cap-segment"] {
         let info = manifest::describe(std::path::Path::new(""), name, None).expect("it is shipped");
-        let mut engine = Engine::load(&info.bytes().expect("it is shipped"), &info).expect("a model");
+        let bytes = info.bytes().expect("it is shipped");
+        let mut engine = Engine::load(&bytes, &info).expect("a model");
         assert!(
             matches!(engine, Engine::Int8(_)),
             "{:#?}",
@@ -222,12 +245,17 @@ fn a_network_that_runs_in_integers_allocates_nothing() {
         let before = allocations();
         engine.run(&rgb).expect("the model runs");
         assert_eq!(allocations() - before, 0, "{name}");
+        let mut engine = Engine::with_team(&bytes, &info, Some(&team)).expect("a model");
+        let before = allocations_of(&team);
+        engine.run(&rgb).expect("the model runs");
+        assert_eq!(allocations_of(&team), before, "{name}, by two threads");
     }
 }
 
 /// Every operator there is, in regions of mixed graphs too: what tract hands to a region and takes from it is tract's own.
 #[test]
 fn a_region_allocates_nothing_whatever_it_is_made_of() {
+    let team = Arc::new(Team::new(2).expect("a thread"));
     let (mut seen, mut regions) = (0, [0; 2]);
     for case in ops::cases() {
         let lowered = int8::lower(&case.proto(), "image", &case.shape, &case.output).expect("a graph");
@@ -238,13 +266,22 @@ fn a_region_allocates_nothing_whatever_it_is_made_of() {
             let inputs: Vec<Vec<f32>> = plan.inputs().iter().map(|i| input(&i.shape)).collect();
             let inputs: Vec<&[f32]> = inputs.iter().map(|i| &i[..]).collect();
             let mut outputs: Vec<Vec<f32>> = plan.outputs().iter().map(|o| input(&o.shape)).collect();
-            let mut state = State::new(plan);
+            let mut state = State::new(plan.clone());
             let before = allocations();
-            state.run(&inputs);
+            state.run(&inputs).expect("no kernel panics");
             for (i, output) in outputs.iter_mut().enumerate() {
                 state.output(i, output);
             }
             assert_eq!(allocations() - before, 0, "{}", case.name);
+            let mut state = State::with_team(plan, Some(team.clone()), Cutting::Always);
+            let before = allocations_of(&team);
+            state.run(&inputs).expect("no kernel panics");
+            assert_eq!(allocations_of(&team), before, "{}, by two threads", case.name);
+            for (i, alone) in outputs.iter().enumerate() {
+                let mut together = alone.clone();
+                state.output(i, &mut together);
+                assert!(*alone == together, "{}: other bits by two threads", case.name);
+            }
             regions[usize::from(mixed)] += 1;
         }
         let words = ["concat", "transposed", "mixed"];

@@ -214,7 +214,7 @@ fn networks() -> String {
         let plan = Arc::new(Plan::new(region, Isa::best()).expect("a plan"));
         let mut output = vec![0.0; plan.outputs()[0].shape.iter().product()];
         let mut state = State::new(plan);
-        state.run(&[&nets::picture(0, side)]);
+        state.run(&[&nets::picture(0, side)]).expect("no kernel panics");
         state.output(0, &mut output);
         let bits: Vec<u8> = output.iter().flat_map(|v| v.to_le_bytes()).collect();
         format!("{}: {}\n", net.name, hash(&bits))

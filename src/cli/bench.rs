@@ -1,10 +1,11 @@
-//! `elek bench`: `--output-jitter` (see [`jitter`]), and `--pipeline`: how long the station takes
+//! `elek bench`: `--output-jitter` (see [`jitter`]), `--model` (see [`model`]), and `--pipeline`: how long the station takes
 //! from frame to verdict, inference left out.
 //!
 //! One thread takes the way of a part: locate, core (which asks for the inspection), preprocess, judge,
 //! core (which plans). The frame is drawn here, 1280 × 960 YUYV with one part on a grainy belt.
 
 mod jitter;
+mod model;
 
 use super::probe::machine::cores;
 use crate::config::{self, Config, Crop, EncoderSource, Motion};
@@ -37,11 +38,13 @@ const MM_PER_S: f64 = 600.0;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Everything but inference, from frame to verdict, on one thread.
-    #[arg(long, required_unless_present = "output_jitter")]
+    #[arg(long, required_unless_present_any = ["output_jitter", "model"])]
     pipeline: bool,
     /// When output lines really change against when they were told to, without load and with.
     #[arg(long, conflicts_with = "pipeline")]
     output_jitter: bool,
+    #[command(flatten)]
+    model: model::Args,
     #[command(flatten)]
     jitter: jitter::Args,
     /// How many parts to time.
@@ -80,6 +83,9 @@ const STAGES: [&str; 5] = ["locate", "core", "preprocess", "judge", "frame to ve
 pub fn run(args: Args) -> Result<ExitCode> {
     if args.output_jitter {
         return jitter::run(&args.jitter, args.json);
+    }
+    if let Some(model) = &args.model.model {
+        return model::run(model, &args.model, args.json);
     }
     let mut line = Line::new(args.input_px)?;
     for _ in 0..WARM_UP {

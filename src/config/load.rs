@@ -147,6 +147,10 @@ fn facts(config: &Config, soc: Option<arithmetic::Soc>) -> Facts {
     Facts {
         folder_picture: folder.and_then(|path| image::image_dimensions(path).ok()),
         soc,
+        processors: match soc {
+            None => std::thread::available_parallelism().ok().map(usize::from),
+            Some(_) => None,
+        },
     }
 }
 

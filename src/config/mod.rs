@@ -48,6 +48,7 @@ pub struct Config {
     pub recipes: Vec<Arc<Recipe>>,
     /// Every output line, whatever uses it; `OutputId` indexes it.
     pub outputs: Vec<OutputLine>,
+    pub inference: Inference,
     pub record: Record,
     pub display: Display,
     /// Where relative paths of the file start.
@@ -409,6 +410,19 @@ pub enum Fit {
 pub struct Otherwise {
     pub reject: bool,
     pub keep_picture: bool,
+}
+
+/// How models are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inference {
+    /// Threads that share one inference.
+    pub threads: usize,
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        Inference { threads: 1 }
+    }
 }
 
 #[derive(Clone, Debug)]

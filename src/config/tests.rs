@@ -2,7 +2,7 @@
 
 mod mutations;
 
-use super::arithmetic::{Level, Soc};
+use super::arithmetic::{self, Facts, Level, Soc};
 use super::*;
 use crate::infer::manifest::{self, Activation, Channels, Filter, ManifestError, ModelFile, Task};
 use std::path::Path;
@@ -750,4 +750,37 @@ fn a_folder_of_pictures() {
         .expect("reckoned");
     // 640 px × 0.12 mm over 224 mask pixels are 0.343 mm each.
     assert!(mask.numbers.contains("0.343 mm"), "{}", mask.numbers);
+}
+
+#[test]
+fn an_inference_has_a_processor_for_each_of_its_threads() {
+    let text = format!("{DEFAULT}\n[inference]\nthreads = 4\n");
+    let checked = check_text(&text, "elek.toml", Path::new("/"), &resolve, Some(Soc::CortexA72));
+    let config = checked.config.unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.inference.threads, 4);
+    let of = |processors| {
+        let facts = Facts {
+            processors,
+            ..Facts::default()
+        };
+        let findings = arithmetic::check(&config, &facts).into_iter();
+        findings
+            .filter(|f| f.title == "inference threads")
+            .collect::<Vec<_>>()
+    };
+    // The processors of another box are not known.
+    assert!(of(None).is_empty());
+    assert_eq!(of(Some(4))[0].level, Level::Ok);
+    let [finding] = &of(Some(3))[..] else { panic!() };
+    assert_eq!(
+        (finding.level, &finding.key[..], &finding.advice[..]),
+        (
+            Level::Error,
+            "inference.threads",
+            "write at most 3; for another box than this one, name its core with --soc"
+        )
+    );
+    let report =
+        read(&format!("{DEFAULT}\n[inference]\nthreads = 0\nthread = 2\n")).expect_err("two mistakes");
+    insta::assert_snapshot!(report.to_string());
 }

@@ -5,8 +5,10 @@
 //! same bytes: what is recorded of a part is what the model saw.
 
 use super::graph::{self, Expected, Facts, Opened};
-use super::int8::plan::{Picture, Plan, State};
+use super::int8::plan::{Cutting, Picture, State};
+use super::int8::region;
 use super::manifest::{Activation, Channels, ModelInfo, Task};
+use crate::kernels::team::Team;
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 use tract_core::internal::*;
@@ -24,14 +26,25 @@ impl Engine {
     /// From the bytes of an ONNX file. Files from outside go through
     /// [`super::sandbox::examine`] first.
     pub fn load(bytes: &[u8], info: &ModelInfo) -> Result<Engine> {
+        Engine::with_team(bytes, info, None)
+    }
+
+    /// The same with a team that helps with the part in integers, unless it helps another engine at the time.
+    pub fn with_team(bytes: &[u8], info: &ModelInfo, team: Option<&Arc<Team>>) -> Result<Engine> {
         let load = || {
             let (opened, facts) = graph::open(bytes, &Expected::from(info))?;
             graph::check_output(info, &facts)?;
             let normalise = Arc::new(Normalise::new(info));
             let finish = Finish::new(info, &facts);
             match opened {
-                Opened::Whole(plan) => Ok(Engine::Int8(Int8Engine::new(plan, normalise, finish, facts))),
-                Opened::Mixed(model) => {
+                Opened::Whole(plan) => {
+                    let state = State::with_team(plan, team.cloned(), Cutting::Worthwhile);
+                    Ok(Engine::Int8(Int8Engine::new(state, normalise, finish, facts)))
+                }
+                Opened::Mixed(mut model) => {
+                    if let Some(team) = team {
+                        region::help(&mut model, team);
+                    }
                     let plan = TypedSimplePlan::new(model)?;
                     TractEngine::with_plan(plan, normalise, finish, facts).map(Engine::Tract)
                 }
@@ -97,25 +110,25 @@ pub struct Int8Engine {
 }
 
 impl Int8Engine {
-    fn new(plan: Arc<Plan>, normalise: Arc<Normalise>, finish: Finish, facts: Facts) -> Int8Engine {
-        let steps = plan.input_quantizer().map(|step| {
+    fn new(state: State, normalise: Arc<Normalise>, finish: Finish, facts: Facts) -> Int8Engine {
+        let steps = state.plan().input_quantizer().map(|step| {
             Arc::new(std::array::from_fn(|c| {
                 let table = std::array::from_fn(|v| step(c, normalise.table[c][v]));
                 (normalise.source[c], table)
             }))
         });
-        Self::with_steps(plan, normalise, steps, finish, facts)
+        Self::with_steps(state, normalise, steps, finish, facts)
     }
 
     fn with_steps(
-        plan: Arc<Plan>,
+        state: State,
         normalise: Arc<Normalise>,
         steps: Option<Arc<Steps>>,
         finish: Finish,
         facts: Facts,
     ) -> Int8Engine {
         Int8Engine {
-            state: State::new(plan),
+            state,
             input: vec![0.0; normalise.side * normalise.side * 3],
             output: vec![0.0; facts.output_shape.iter().product()],
             normalise,
@@ -126,10 +139,9 @@ impl Int8Engine {
     }
 
     fn fork(&self) -> Int8Engine {
-        let (plan, normalise) = (self.state.plan().clone(), self.normalise.clone());
         Self::with_steps(
-            plan,
-            normalise,
+            self.state.clone(),
+            self.normalise.clone(),
             self.steps.clone(),
             self.finish,
             self.facts.clone(),
@@ -144,10 +156,10 @@ impl Int8Engine {
             rgb.len()
         );
         match &self.steps {
-            Some(channels) => self.state.run_picture(&Picture { rgb, channels }),
+            Some(channels) => self.state.run_picture(Picture { rgb, channels })?,
             None => {
                 self.normalise.run(rgb, &mut self.input);
-                self.state.run(&[&self.input]);
+                self.state.run(&[&self.input])?;
             }
         }
         self.finished()
@@ -160,7 +172,7 @@ impl Int8Engine {
             "the input has {} numbers, the model takes {wanted}",
             nchw.len()
         );
-        self.state.run(&[nchw]);
+        self.state.run(&[nchw])?;
         self.finished()
     }
 

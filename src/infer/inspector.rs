@@ -7,6 +7,7 @@ use super::manifest::{ModelInfo, Task};
 use super::regions::{Place, Regions};
 use super::sandbox;
 use crate::config::{self, Crop, Recipe};
+use crate::kernels::team::Team;
 use crate::station::event::{Blob, InspectFault};
 use crate::station::judge::{self, Rules};
 use crate::vision::frame::Frame;
@@ -72,12 +73,22 @@ struct Segment {
 impl Inspector {
     /// Loads the recipe's models; those from outside are tried in a child process first.
     pub fn load(recipe: &Recipe, camera: &config::Camera) -> Result<Inspector> {
+        Inspector::with_team(recipe, camera, None)
+    }
+
+    /// The same with a team that helps whichever inspector asks first.
+    pub fn with_team(
+        recipe: &Recipe,
+        camera: &config::Camera,
+        team: Option<&Arc<Team>>,
+    ) -> Result<Inspector> {
         let load = || -> Result<Inspector> {
             ensure!(
                 recipe.classify.is_some() || recipe.segment.is_some(),
                 "there is neither `classify` nor `segment`, so nothing can be inspected"
             );
-            let net = |info: &Arc<ModelInfo>, task| Net::load(info, task, recipe.crop, camera.um_per_px);
+            let net =
+                |info: &Arc<ModelInfo>, task| Net::load(info, task, recipe.crop, camera.um_per_px, team);
             let classify = recipe
                 .classify
                 .as_ref()
@@ -171,7 +182,13 @@ impl Inspector {
 }
 
 impl Net {
-    fn load(info: &Arc<ModelInfo>, task: Task, crop: Crop, um_per_px: f64) -> Result<Net> {
+    fn load(
+        info: &Arc<ModelInfo>,
+        task: Task,
+        crop: Crop,
+        um_per_px: f64,
+        team: Option<&Arc<Team>>,
+    ) -> Result<Net> {
         info.expect(task)?;
         let most = match task {
             Task::Classify => CLASSES_MAX,
@@ -186,7 +203,7 @@ impl Net {
         if !info.is_builtin() {
             sandbox::examine_bytes(&bytes, info)?;
         }
-        let engine = Engine::load(&bytes, info)?;
+        let engine = Engine::with_team(&bytes, info, team)?;
         Ok(Self::new(info.clone(), engine, crop, um_per_px))
     }
 

@@ -261,7 +261,7 @@ fn child_work(args: &[OsString]) -> Result<Facts> {
     let (opened, facts) = graph::open(&bytes, &expected)?;
     let zero = Tensor::zero::<f32>(&[1, 3, expected.size, expected.size])?;
     match opened {
-        Opened::Whole(plan) => State::new(plan).run(&[zero.try_as_plain_ram()?.as_slice::<f32>()?]),
+        Opened::Whole(plan) => State::new(plan).run(&[zero.try_as_plain_ram()?.as_slice::<f32>()?])?,
         Opened::Mixed(model) => {
             let outputs = TypedSimplePlan::new(model)?.run(tvec!(zero.into_tvalue()))?;
             ensure!(

@@ -156,6 +156,38 @@ const PART_MAX: i32 = 127;
 /// Most parts that kernels take: of two bytes' distance there are three.
 pub const PARTS_MAX: usize = 3;
 
+/// The output channels of a convolution in panels, each of which can be computed by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Panels<'a>(&'a Gemm);
+
+impl Panels<'_> {
+    pub fn count(self) -> usize {
+        self.0.panels()
+    }
+
+    /// The output channels of some of them.
+    pub fn channels(self, panels: Range<usize>) -> Range<usize> {
+        self.0.panel_channels(panels)
+    }
+
+    /// As [`PackedConv::run`] for all rows, but only the channels of some panels, which `output` gets pixel by pixel
+    /// and without gaps.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn run(
+        self,
+        panels: Range<usize>,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        output: &mut [u8],
+        scratch: &mut [u8],
+    ) {
+        self.0
+            .run_panels(panels, input, residual, Output::Bytes(output), scratch);
+    }
+}
+
 /// A convolution made ready for one instruction set.
 #[derive(Clone, Debug)]
 pub struct PackedConv(Kind);
@@ -212,6 +244,14 @@ impl PackedConv {
             Kind::Portable(conv) => conv.run(rows, input, residual, output),
             Kind::Gemm(gemm) => gemm.run(rows, input, residual, Output::Bytes(output), scratch),
             Kind::Depthwise(conv) => conv.run(rows, input, residual, Output::Bytes(output), scratch),
+        }
+    }
+
+    /// Where its output channels can be divided.
+    pub fn panels(&self) -> Option<Panels<'_>> {
+        match &self.0 {
+            Kind::Gemm(gemm) => Some(Panels(gemm)),
+            Kind::Portable(_) | Kind::Depthwise(_) => None,
         }
     }
 

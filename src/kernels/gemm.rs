@@ -8,6 +8,7 @@
 use super::conv::{ConvShape, ConvSpec, PARTS_MAX};
 use super::finish::{Finish, Residual};
 use super::isa::Isa;
+use super::layout::Layout;
 use super::padded::PaddedRows;
 use super::sources::{self, Sources};
 use super::store::{Output, Place, Store};
@@ -286,6 +287,54 @@ impl Gemm {
         output: Output,
         scratch: &mut [u8],
     ) {
+        let panel = Panel {
+            blocks: &self.blocks,
+            layout: self.shape.output,
+            first: 0,
+        };
+        self.run_panel(panel, rows, input, residual, output, scratch);
+    }
+
+    /// See [`super::conv::Panels`], also for the next two.
+    pub fn panels(&self) -> usize {
+        self.blocks.len()
+    }
+
+    pub fn panel_channels(&self, panels: Range<usize>) -> Range<usize> {
+        let blocks = &self.blocks[panels];
+        match (blocks.first(), blocks.last()) {
+            (Some(first), Some(last)) => first.channels.start..last.channels.end,
+            _ => 0..0,
+        }
+    }
+
+    pub fn run_panels(
+        &self,
+        panels: Range<usize>,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        output: Output,
+        scratch: &mut [u8],
+    ) {
+        let Layout { height, width, .. } = self.shape.output;
+        let channels = self.panel_channels(panels.clone());
+        let panel = Panel {
+            blocks: &self.blocks[panels],
+            layout: Layout::dense(height, width, channels.len()),
+            first: channels.start,
+        };
+        self.run_panel(panel, 0..height, input, residual, output, scratch);
+    }
+
+    fn run_panel(
+        &self,
+        panel: Panel,
+        rows: Range<usize>,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        output: Output,
+        scratch: &mut [u8],
+    ) {
         let width = self.shape.output.width;
         if rows.is_empty() || self.shape.output.values() == 0 {
             return;
@@ -295,6 +344,7 @@ impl Gemm {
         let (pointers, copy) = sources::pointers(scratch, self.taps * self.step());
         let mut pass = Pass {
             gemm: self,
+            panel,
             first_row: rows.start,
             residual: self.residual.as_ref().zip(residual),
             output,
@@ -323,9 +373,19 @@ impl Gemm {
     }
 }
 
+/// Some of the output channels, and where they go.
+struct Panel<'a> {
+    blocks: &'a [Block],
+    /// Of the output.
+    layout: Layout,
+    /// The channel that its first one is.
+    first: usize,
+}
+
 /// One run over some rows.
 struct Pass<'a> {
     gemm: &'a Gemm,
+    panel: Panel<'a>,
     first_row: usize,
     residual: Option<(&'a Residual, &'a [u8])>,
     output: Output<'a>,
@@ -337,7 +397,7 @@ impl Pass<'_> {
     fn group(&mut self, pixels: Range<usize>) {
         let gemm = self.gemm;
         let mut sums = Line([0i32; SUMS]);
-        for block in &gemm.blocks {
+        for block in self.panel.blocks {
             let kernels = gemm.tiles.sums[block.vectors - 1];
             let mut tiles = pixels.len().div_ceil(gemm.tiles.rows[block.vectors - 1]);
             let mut place = self.start(block, pixels.start);
@@ -409,7 +469,7 @@ struct Cursor {
 impl Cursor {
     #[inline]
     fn next(&mut self, pass: &Pass) -> Place {
-        let layout = &pass.gemm.shape.output;
+        let layout = &pass.panel.layout;
         let row = self.y - pass.first_row;
         let output = layout.at(row, self.x);
         let residual = pass.residual.map_or(0, |(r, _)| r.layout.at(self.y, self.x));
@@ -418,7 +478,7 @@ impl Cursor {
             (self.y, self.x) = (self.y + 1, 0);
         }
         Place {
-            output: output + self.channel,
+            output: output + self.channel - pass.panel.first,
             residual: residual + self.channel,
         }
     }

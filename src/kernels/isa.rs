@@ -155,6 +155,23 @@ impl Isa {
         }
     }
 
+    /// Multiply-accumulates that a convolution does in a µs, roughly: enough to tell large ones from small ones.
+    pub fn macs_per_us(self) -> u64 {
+        match self.0 {
+            Kind::Portable => 4_000,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => 50_000,
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => 100_000,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni | Kind::Avx512VnniVbmi => 200_000,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => 8_000,
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => 40_000,
+        }
+    }
+
     /// Does the work with code compiled for this instruction set, but with vectors no wider than those of AVX2: for
     /// loops that are not those of an integer kernel, where wider ones were not seen to pay off.
     pub fn widest<W: Work>(self, work: W) -> W::Output {

@@ -12,6 +12,7 @@
 //! | [`float`] | between f32 and bytes; softmax |
 //! | [`mod@reference`] | the specification of all these, one value at a time |
 //! | `portable` | the same in loops that a compiler can vectorize, for processors without kernels of their own |
+//! | [`team`] | threads that share a step |
 //! | `gemm`, `depthwise` | what the kernels for convolution of all instruction sets share: packing, order of work |
 //! | `sources`, `padded` | where windows look, and what stands outside of the input |
 //! | `unrolled` | loops that are written out |
@@ -38,6 +39,7 @@ mod portable;
 pub mod reference;
 mod sources;
 pub mod spatial;
+pub mod team;
 
 // Used by the kernels of instruction sets only.
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]

@@ -14,6 +14,7 @@
 
 use crate::config::OutputLine;
 use crate::device::clock;
+use crate::device::realtime::processors_of;
 use crate::device::simchip::SimChip;
 use crate::outputs::lateness::Lateness;
 use crate::outputs::protocol::{LineInfo, MESSAGE_BYTES, Receiver, Report, Request, Sender};
@@ -21,11 +22,13 @@ use crate::outputs::table::{LINES_MAX, Order, SafeCause};
 use crate::station::event::{Event, PulsePlan, PulseReport};
 use crate::units::{Micros, OutputId, PulseId};
 use anyhow::{Context, Result, bail};
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix,
     SocketFlags, SocketType, connect, recv, send, sendmsg, shutdown, socket_with, socketpair,
 };
-use std::io::IoSlice;
+use rustix::thread::{CpuSet, Pid};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -172,6 +175,17 @@ impl Link {
     /// The output process, if it is a child.
     pub fn process_id(&self) -> Option<u32> {
         self.session.as_ref()?.child.as_ref().map(Child::id)
+    }
+
+    /// The processors that the output process may use.
+    pub fn processors(&self) -> io::Result<CpuSet> {
+        let session = self.session.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let process = match &session.child {
+            Some(child) => Pid::from_child(child),
+            // Whoever listens.
+            None => socket_peercred(&session.socket)?.pid,
+        };
+        processors_of(Some(process))
     }
 
     pub fn status(&self) -> LinkStatus {

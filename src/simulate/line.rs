@@ -251,6 +251,7 @@ impl Line {
                 output("REJ1", Some(max_on)),
                 output("BEACON", None),
             ],
+            inference: Inference::default(),
             record: Record {
                 path: PathBuf::from("/nonexistent"),
                 rejected: Keep::None,

@@ -63,7 +63,7 @@ pub fn graph(proto: &ModelProto, shape: &[usize], output: &str) {
             .collect();
         let inputs: Vec<&[f32]> = inputs.iter().map(|v| &v[..]).collect();
         let mut state = State::new(plan.clone());
-        state.run(&inputs);
+        state.run(&inputs).expect("no kernel panics");
         for (i, output) in plan.outputs().iter().enumerate() {
             let mut values = vec![0.0; output.shape.iter().product()];
             state.output(i, &mut values);

@@ -56,6 +56,8 @@ pub struct Facts {
     pub folder_picture: Option<(u32, u32)>,
     /// The box's kind of core, when the networks are to be reckoned too.
     pub soc: Option<Soc>,
+    /// Processors of the box, where it is this one.
+    pub processors: Option<usize>,
 }
 
 /// A finding whose level is not decided yet.
@@ -142,9 +144,29 @@ pub fn check(config: &Config, facts: &Facts) -> Vec<Finding> {
             }
         }
     }
+    threads(config, facts, &mut findings);
     proof(config, &mut findings);
     panel(config, &mut findings);
     findings
+}
+
+/// Whether there is a processor for each thread of an inference.
+fn threads(config: &Config, facts: &Facts, out: &mut Vec<Finding>) {
+    let threads = config.inference.threads;
+    let Some(processors) = facts.processors.filter(|_| threads > 1) else {
+        return;
+    };
+    let numbers = format!("{threads} threads share an inference; elek may use {processors} processors");
+    let draft = draft("inference threads", "inference.threads", numbers);
+    out.push(if threads > processors {
+        draft.error(
+            "more than there are processors",
+            "threads that wait for each other's processor make an inference slower",
+            &format!("write at most {processors}; for another box than this one, name its core with --soc"),
+        )
+    } else {
+        draft.ok("a processor for each")
+    });
 }
 
 /// The display is drawn once a second; a panel that needs longer for a whole picture lags behind.

@@ -16,6 +16,7 @@ use super::diagnostic::{Problem, nearest};
 use super::raw::{At, Problems, Section, Value};
 use super::*;
 use crate::infer::manifest::ManifestError;
+use crate::kernels::team::THREADS_MAX;
 use lines::Lines;
 use std::path::Path;
 
@@ -78,6 +79,10 @@ pub(super) fn config(mut root: Section<'_>, cx: &Context<'_>) -> Option<Config> 
     let recipes = named(&root, "recipe", "[recipe.NAME]", None, |name, s| {
         recipe::recipe(name, &s, cx)
     });
+    let inference = match root.get("inference") {
+        Some(value) => value.section().map(|s| inference(&s)),
+        None => Some(Some(Inference::default())),
+    };
     let record = table(&root, "record", "[record]").map(|s| record(&s, cx));
     let display = match root.get("display") {
         Some(value) => value.section().map(|s| display::display(&s, &lines, cx)),
@@ -138,6 +143,7 @@ pub(super) fn config(mut root: Section<'_>, cx: &Context<'_>) -> Option<Config> 
         verify: verify??,
         recipes: recipes?.into_iter().map(Arc::new).collect(),
         outputs: lines.outputs(),
+        inference: inference??,
         record: record??,
         display: display??,
         base: cx.base.clone(),
@@ -365,6 +371,14 @@ fn reject(name: &At<String>, s: &Section<'_>, lines: &Lines<'_>) -> Option<Rejec
         lag_off,
         lag_spread,
         max_on,
+    })
+}
+
+fn inference(s: &Section<'_>) -> Option<Inference> {
+    let most = i64::try_from(THREADS_MAX).ok()?;
+    let threads = s.or("threads", 1, |v| v.integer(1..=most));
+    Some(Inference {
+        threads: usize::try_from(threads?).ok()?,
     })
 }
 

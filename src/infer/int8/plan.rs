@@ -2,17 +2,20 @@
 
 mod arena;
 mod build;
+mod cut;
 mod floats;
 mod run;
 
+pub use cut::Cutting;
 pub use run::{Picture, State};
 
 use super::function::{Function, Quant};
 use super::ir::{Id, Kind, OpKind, Order, Program};
 use crate::kernels::binary::Binary;
-use crate::kernels::conv::PackedConv;
+use crate::kernels::conv::{PackedConv, Panels};
 use crate::kernels::float::{Dequantize, Order as FloatOrder, Quantize, Softmax};
 use crate::kernels::isa::Isa;
+use crate::kernels::layout::Layout;
 use crate::kernels::spatial::{AveragePool, Bilinear, Gather, MaxPool};
 use anyhow::Result;
 use floats::{FloatConv, FloatResize};
@@ -84,12 +87,22 @@ struct Step {
     /// In the arena of bytes.
     output: Range<usize>,
     inputs: [Range<usize>; 2],
-    /// In the arena of floats, for those that read or write it.
+    /// In the arena of floats, for those that write it.
     floats: Range<usize>,
-    /// The f32 tensor that f32 operators read.
+    /// The f32 tensor that operators on f32 read.
     float_input: Range<usize>,
-    /// Rows of the output: what threads can share.
-    rows: usize,
+    /// Of the output, in bytes or in f32: its rows are what threads can share. Steps that one thread has to do have one.
+    layout: Layout,
+}
+
+impl Step {
+    /// Where the output's channels can be divided.
+    fn panels(&self) -> Option<Panels<'_>> {
+        match &self.kernel {
+            Kernel::Conv { kernel, .. } => kernel.panels(),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,6 +116,7 @@ enum Kernel {
     Conv {
         kernel: PackedConv,
         residual: bool,
+        work: u64,
     },
     /// In the arena of floats, `first` values behind where its output begins. The last of several parts works the
     /// function out for all of them.
@@ -110,6 +124,7 @@ enum Kernel {
         kernel: PackedConv,
         first: usize,
         function: Function,
+        work: u64,
     },
     Binary(Binary),
     MaxPool(MaxPool),
@@ -182,7 +197,7 @@ impl Plan {
         })
     }
 
-    /// Bytes that a [`State`] takes.
+    /// Bytes that a [`State`] for one thread takes.
     pub fn memory(&self) -> usize {
         self.bytes + 4 * self.floats + self.scratch
     }

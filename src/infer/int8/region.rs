@@ -1,6 +1,7 @@
 //! A region as an operator of tract.
 
-use super::plan::{Plan, State};
+use super::plan::{Cutting, Plan, State};
+use crate::kernels::team::Team;
 use std::sync::Arc;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
@@ -96,7 +97,11 @@ impl Expansion for Reader {
                 input.shape
             );
         }
-        model.wire_node(prefix, Node { plan: plan.clone() }, inputs)
+        let node = Node {
+            plan: plan.clone(),
+            team: None,
+        };
+        model.wire_node(prefix, node, inputs)
     }
 }
 
@@ -104,6 +109,23 @@ impl Expansion for Reader {
 #[derive(Clone, Debug)]
 struct Node {
     plan: Arc<Plan>,
+    /// Who helps with it.
+    team: Option<Arc<Team>>,
+}
+
+impl Node {
+    fn start(&self) -> State {
+        State::with_team(self.plan.clone(), self.team.clone(), Cutting::Worthwhile)
+    }
+}
+
+/// Gives the regions of a model a team.
+pub fn help(model: &mut TypedModel, team: &Arc<Team>) {
+    for node in model.nodes_mut() {
+        if let Some(region) = node.op_as_mut::<Node>() {
+            region.team = Some(team.clone());
+        }
+    }
 }
 
 impl PartialEq for Node {
@@ -124,13 +146,13 @@ impl Op for Node {
 
 impl EvalOp for Node {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        run(&mut State::new(self.plan.clone()), &inputs)
+        run(&mut self.start(), &inputs)
     }
 
     op_out_of_plan!();
 
     fn state(&self, _: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        Ok(Some(Box::new(Kept(State::new(self.plan.clone())))))
+        Ok(Some(Box::new(Kept(self.start()))))
     }
 }
 
@@ -163,7 +185,7 @@ fn run(state: &mut State, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
     for input in inputs {
         slices.push(input.try_as_plain_ram()?.as_slice::<f32>()?);
     }
-    state.run(&slices);
+    state.run(&slices)?;
     let plan = state.plan().clone();
     let mut outputs = TVec::new();
     for (i, output) in plan.outputs().iter().enumerate() {

@@ -5,7 +5,7 @@ use super::super::finish::{Divisor, Finish, Middle, Residual, WIDE};
 use super::super::isa::Isa;
 use super::super::layout::Layout;
 use super::super::reference;
-use super::{Bytes, CHANNELS, Dice, GUARD, bits, in_parts, out_length, parts, wanted};
+use super::{BEFORE, Bytes, CHANNELS, Dice, GUARD, bits, in_parts, out_length, parts, wanted};
 
 struct Case {
     inputs: usize,
@@ -121,7 +121,36 @@ fn compare_bytes(spec: &ConvSpec, dice: &mut Dice) {
             conv.run(rows, &input, residual.as_deref(), out, &mut scratch);
         });
         assert!(got == right, "{} {spec:?}", isa.name());
+        compare_panels(&conv, spec, &input, residual.as_deref(), &right[BEFORE..], dice);
     }
+}
+
+/// The output channels of some panels, then those of the others.
+fn compare_panels(
+    conv: &PackedConv,
+    spec: &ConvSpec,
+    input: &[u8],
+    residual: Option<&[u8]>,
+    right: &[u8],
+    dice: &mut Dice,
+) {
+    let Some(panels) = conv.panels() else { return };
+    let (layout, cut) = (spec.shape.output, dice.below(panels.count() + 1));
+    let mut channels = 0;
+    for part in [0..cut, cut..panels.count()] {
+        let own = panels.channels(part.clone());
+        assert!(own.is_empty() || own.start == channels, "{spec:?}");
+        channels += own.len();
+        let mut out = dice.bytes(layout.height * layout.width * own.len());
+        panels.run(part, input, residual, &mut out, &mut scratch(conv));
+        let mut pixels = out.chunks_exact(own.len().max(1));
+        for y in 0..layout.height {
+            for (x, pixel) in (0..layout.width).zip(&mut pixels) {
+                assert!(pixel == &layout.pixel(right, y, x)[own.clone()], "{spec:?}");
+            }
+        }
+    }
+    assert_eq!(channels, layout.channels, "{spec:?}");
 }
 
 fn compare_floats(spec: &ConvSpec, dice: &mut Dice) {

@@ -132,6 +132,7 @@ pub(crate) fn config() -> Config {
             output("BEACON", true, None),
             output("REJ1", false, Some(max_on)),
         ],
+        inference: Inference::default(),
         record: Record {
             path: PathBuf::from("/nonexistent"),
             rejected: Keep::All,

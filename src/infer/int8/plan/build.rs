@@ -105,6 +105,14 @@ pub fn plan(region: &Region, isa: Isa) -> Result<Plan> {
 
 const NONE: Range<usize> = 0..0;
 
+/// A multiply-accumulate of a depthwise convolution, in those of others, roughly: it has no tile to be shared in.
+const DEPTHWISE: u64 = 8;
+
+/// Of a step that is not divided.
+fn whole(range: &Range<usize>) -> Layout {
+    Layout::dense(1, 1, range.len())
+}
+
 impl Kernel {
     /// Nothing that can be wrong with it is left for when it runs. (Convolutions are checked when they are packed.)
     fn check(&self) -> Result<(), Misfit> {
@@ -143,8 +151,8 @@ impl Builder<'_> {
         for (range, &input) in ranges.iter_mut().zip(inputs) {
             *range = self.range(input)?;
         }
-        let (range, rows) = (self.range(output)?, self.layout(output)?.height);
-        self.push(kernel, range, ranges, NONE, rows)
+        let (range, layout) = (self.range(output)?, self.layout(output)?);
+        self.push(kernel, range, ranges, NONE, layout)
     }
 
     fn push(
@@ -153,7 +161,7 @@ impl Builder<'_> {
         output: Range<usize>,
         inputs: [Range<usize>; 2],
         floats: Range<usize>,
-        rows: usize,
+        layout: Layout,
     ) -> Result<()> {
         let apart = |input: &Range<usize>| {
             input.is_empty() || output.is_empty() || input.end <= output.start || output.end <= input.start
@@ -169,7 +177,7 @@ impl Builder<'_> {
             inputs,
             floats,
             float_input: NONE,
-            rows,
+            layout,
         });
         Ok(())
     }
@@ -194,7 +202,8 @@ impl Builder<'_> {
                     channels: self.region.program.values[output].dims()[2],
                 };
                 let floats = self.arena.floats[output].clone();
-                self.push(kernel, NONE, [NONE, NONE], floats, 1)
+                let layout = whole(&floats);
+                self.push(kernel, NONE, [NONE, NONE], floats, layout)
             }
             OpKind::Quantize {
                 external,
@@ -273,7 +282,7 @@ impl Builder<'_> {
                 };
                 let input = start + channel..start + channel + from.span();
                 let range = self.range(output)?;
-                self.push(Kernel::Gather(kernel), range, [input, NONE], NONE, to.height)
+                self.push(Kernel::Gather(kernel), range, [input, NONE], NONE, to)
             }
             OpKind::Bilinear {
                 input,
@@ -307,13 +316,16 @@ impl Builder<'_> {
                     places: places.into_iter().map(|p| p as u32).collect(),
                     table: table.clone(),
                 };
-                self.step(Kernel::Permute(kernel), output, &[*input])
+                let (from, to) = (self.range(*input)?, self.range(output)?);
+                let layout = whole(&to);
+                self.push(Kernel::Permute(kernel), to, [from, NONE], NONE, layout)
             }
             OpKind::Dequantize { input, function } => self.dequantize(*input, function, output),
             OpKind::Softmax { input } => {
                 let kernel = Softmax::new(self.layout(*input)?, quant_of(&self.region.program, *input).scale);
                 let (input, floats) = (self.range(*input)?, self.arena.floats[output].clone());
-                self.push(Kernel::Softmax(kernel), NONE, [input, NONE], floats, 1)
+                let layout = whole(&floats);
+                self.push(Kernel::Softmax(kernel), NONE, [input, NONE], floats, layout)
             }
             OpKind::FloatConv(conv) => {
                 let [input, output_dims] =
@@ -328,6 +340,7 @@ impl Builder<'_> {
                     groups: 1,
                 };
                 let taps = conv.window.kernel[0] * conv.window.kernel[1];
+                let layout = shape.output;
                 let kernel = FloatConv {
                     depthwise: input[2] > 1 && conv.weights.len() == taps * output_dims[2],
                     shape,
@@ -335,7 +348,8 @@ impl Builder<'_> {
                     bias: conv.bias.clone(),
                     function: conv.function.clone(),
                 };
-                self.float_step(Kernel::FloatConv(Box::new(kernel)), conv.input, output)
+                let kernel = Kernel::FloatConv(Box::new(kernel));
+                self.float_step(kernel, conv.input, output, layout)
             }
             OpKind::FloatResize {
                 input,
@@ -344,6 +358,7 @@ impl Builder<'_> {
                 function,
             } => {
                 let [_, width, channels] = self.region.program.values[*input].dims();
+                let layout = Layout::dense(rows.len(), columns.len(), channels);
                 let kernel = FloatResize {
                     width,
                     channels,
@@ -351,7 +366,8 @@ impl Builder<'_> {
                     columns: columns.clone(),
                     function: function.clone(),
                 };
-                self.float_step(Kernel::FloatResize(Box::new(kernel)), *input, output)
+                let kernel = Kernel::FloatResize(Box::new(kernel));
+                self.float_step(kernel, *input, output, layout)
             }
             OpKind::Requantize { input } => {
                 let quant = quant_of(&self.region.program, output);
@@ -361,14 +377,22 @@ impl Builder<'_> {
                     scale: quant.scale,
                     finish: Finish::plain(quant.zero),
                 };
-                let floats = self.arena.floats[*input].clone();
-                let (range, rows) = (self.range(output)?, kernel.output.height);
-                self.push(Kernel::Requantize(kernel), range, [NONE, NONE], floats, rows)
+                let (range, layout) = (self.range(output)?, kernel.output);
+                self.push(Kernel::Requantize(kernel), range, [NONE, NONE], NONE, layout)?;
+                self.reads(*input);
+                Ok(())
             }
         }
     }
 
-    fn float_step(&mut self, kernel: Kernel, input: Id, output: Id) -> Result<()> {
+    /// The f32 tensor that the last step reads.
+    fn reads(&mut self, input: Id) {
+        if let Some(step) = self.steps.last_mut() {
+            step.float_input = self.arena.floats[input].clone();
+        }
+    }
+
+    fn float_step(&mut self, kernel: Kernel, input: Id, output: Id, layout: Layout) -> Result<()> {
         let (from, to) = (
             self.arena.floats[input].clone(),
             self.arena.floats[output].clone(),
@@ -377,10 +401,8 @@ impl Builder<'_> {
             from.end <= to.start || to.end <= from.start,
             "a tensor is read where another is written"
         );
-        self.push(kernel, NONE, [NONE, NONE], to, 1)?;
-        if let Some(step) = self.steps.last_mut() {
-            step.float_input = from;
-        }
+        self.push(kernel, NONE, [NONE, NONE], to, layout)?;
+        self.reads(input);
         Ok(())
     }
 
@@ -435,6 +457,8 @@ impl Builder<'_> {
         for (number, part) in conv.parts.iter().enumerate() {
             let spec = self.conv_spec(conv, part, output)?;
             let kernel = PackedConv::new(self.isa, &spec)?;
+            let of_one = if spec.shape.is_depthwise() { DEPTHWISE } else { 1 };
+            let work = spec.shape.macs().saturating_mul(of_one);
             let input = self.range(conv.input)?;
             if let Some(function) = &conv.function {
                 let last = number + 1 == conv.parts.len();
@@ -447,9 +471,10 @@ impl Builder<'_> {
                     } else {
                         Function::Variable
                     },
+                    work,
                 };
-                let (floats, rows) = (self.arena.floats[output].clone(), spec.shape.output.height);
-                self.push(kernel, NONE, [input, NONE], floats, rows)?;
+                let floats = self.arena.floats[output].clone();
+                self.push(kernel, NONE, [input, NONE], floats, spec.shape.output)?;
                 continue;
             }
             let whole = self.layout(output)?;
@@ -469,8 +494,9 @@ impl Builder<'_> {
             let kernel = Kernel::Conv {
                 kernel,
                 residual: spec.residual.is_some(),
+                work,
             };
-            self.push(kernel, range, [input, residual], NONE, spec.shape.output.height)?;
+            self.push(kernel, range, [input, residual], NONE, spec.shape.output)?;
         }
         Ok(())
     }
@@ -564,7 +590,7 @@ impl Builder<'_> {
                 place..place + to.span(),
                 [input, NONE],
                 NONE,
-                to.height,
+                to,
             )?;
         }
         Ok(())
@@ -588,6 +614,7 @@ impl Builder<'_> {
         if floats.is_empty() {
             bail!("an output has no place");
         }
-        self.push(kernel, NONE, [range, NONE], floats, 1)
+        let layout = whole(&floats);
+        self.push(kernel, NONE, [range, NONE], floats, layout)
     }
 }

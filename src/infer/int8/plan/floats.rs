@@ -6,6 +6,7 @@ use super::super::function::Function;
 use crate::kernels::conv::ConvShape;
 use crate::kernels::isa::{Isa, Work};
 use crate::kernels::spatial::Tap;
+use std::ops::Range;
 
 #[derive(Debug)]
 pub struct FloatConv {
@@ -29,9 +30,11 @@ pub struct FloatResize {
 }
 
 impl FloatConv {
-    pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
+    /// `output` begins with the first of `rows`.
+    pub fn run(&self, isa: Isa, rows: Range<usize>, input: &[f32], output: &mut [f32]) {
         isa.widest(ConvRun {
             conv: self,
+            first: rows.start * self.shape.output.width,
             input,
             output,
         });
@@ -41,6 +44,8 @@ impl FloatConv {
 
 struct ConvRun<'a> {
     conv: &'a FloatConv,
+    /// Pixel of the output.
+    first: usize,
     input: &'a [f32],
     output: &'a mut [f32],
 }
@@ -52,7 +57,7 @@ impl Work for ConvRun<'_> {
     fn run(self) {
         let (conv, shape) = (self.conv, &self.conv.shape);
         let (inputs, outputs) = (shape.input.channels, shape.output.channels);
-        for (pixel, sums) in self.output.chunks_exact_mut(outputs).enumerate() {
+        for (pixel, sums) in (self.first..).zip(self.output.chunks_exact_mut(outputs)) {
             sums.copy_from_slice(&conv.bias);
             let at = [pixel / shape.output.width, pixel % shape.output.width];
             for ky in 0..shape.kernel[0] {
@@ -82,10 +87,11 @@ impl Work for ConvRun<'_> {
 }
 
 impl FloatResize {
-    pub fn run(&self, input: &[f32], output: &mut [f32]) {
+    /// `output` begins with the first of `rows`.
+    pub fn run(&self, rows: Range<usize>, input: &[f32], output: &mut [f32]) {
         let (channels, columns) = (self.channels, self.columns.len());
         let pixel = |y: u32, x: u32| &input[(y as usize * self.width + x as usize) * channels..][..channels];
-        for (y, row) in self.rows.iter().enumerate() {
+        for (y, row) in self.rows[rows].iter().enumerate() {
             for (x, column) in self.columns.iter().enumerate() {
                 let [wa, wb, wc, wd] = column.with_row(row);
                 let (a, b) = (pixel(row.first, column.first), pixel(row.first, column.second));

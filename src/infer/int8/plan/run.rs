@@ -2,18 +2,30 @@
 
 use super::super::function::Function;
 use super::super::ir::Order;
+use super::cut::{self, Cut, Cutting, PanelShare};
 use super::{Kernel, Output, Plan, Step};
+use crate::kernels::conv::Panels;
 use crate::kernels::float::{Order as FloatOrder, Quantize};
+use crate::kernels::isa::Isa;
+use crate::kernels::layout::Layout;
+use crate::kernels::team::{Broken, Lead, Team};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What one thread needs to run a plan.
+/// What one inference at a time needs to run a plan.
 #[derive(Clone, Debug)]
 pub struct State {
     plan: Arc<Plan>,
+    /// Who helps, unless it helps somebody else at the time.
+    team: Option<Arc<Team>>,
+    /// By step.
+    cuts: Vec<Cut>,
     bytes: Lined,
     floats: Vec<f32>,
-    scratch: Lined,
+    /// The kernels' scratch, for each thread.
+    scratch: Vec<Lined>,
+    /// Where threads put panels of output channels first.
+    panels: Lined,
 }
 
 /// Bytes that begin with a cache line: stores across two lines cost twice as much.
@@ -49,6 +61,7 @@ impl Clone for Lined {
 }
 
 /// A picture as bytes instead of f32.
+#[derive(Clone, Copy)]
 pub struct Picture<'a> {
     /// Interleaved, three bytes a pixel.
     pub rgb: &'a [u8],
@@ -56,17 +69,42 @@ pub struct Picture<'a> {
     pub channels: &'a [(usize, [u8; 256]); 3],
 }
 
+/// What a plan is run on.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Floats(&'a [&'a [f32]]),
+    Picture(Picture<'a>),
+}
+
 impl State {
+    /// For one thread.
     pub fn new(plan: Arc<Plan>) -> State {
+        State::with_team(plan, None, Cutting::Worthwhile)
+    }
+
+    /// The same bits with any team, and with none.
+    pub fn with_team(plan: Arc<Plan>, team: Option<Arc<Team>>, cutting: Cutting) -> State {
+        let threads = team.as_ref().map_or(1, |team| team.threads());
+        let cuts = plan
+            .steps
+            .iter()
+            .map(|step| Cut::new(step, plan.isa, threads, cutting));
+        let cuts: Vec<Cut> = cuts.collect();
+        let in_panels = plan.steps.iter().zip(&cuts);
+        let in_panels = in_panels.filter(|(_, cut)| matches!(cut, Cut::Panels(_)));
+        let panels = in_panels.map(|(step, _)| step.layout.values()).max().unwrap_or(0);
         let mut bytes = Lined::new(plan.bytes);
         for (start, constant) in &plan.constants {
             bytes.all()[*start..start + constant.len()].copy_from_slice(constant);
         }
         State {
+            cuts,
             bytes,
             floats: vec![0.0; plan.floats],
-            scratch: Lined::new(plan.scratch),
+            scratch: (0..threads).map(|_| Lined::new(plan.scratch)).collect(),
+            panels: Lined::new(panels),
             plan,
+            team,
         }
     }
 
@@ -74,74 +112,142 @@ impl State {
         &self.plan
     }
 
-    /// `inputs` are in the order of [`Plan::inputs`], each as ONNX orders it.
-    pub fn run(&mut self, inputs: &[&[f32]]) {
-        let plan = self.plan.clone();
-        for step in &plan.steps {
-            self.step(&plan, step, inputs);
-        }
+    /// `inputs` are in the order of [`Plan::inputs`], each as ONNX orders it. After an error the outputs mean nothing.
+    pub fn run(&mut self, inputs: &[&[f32]]) -> Result<(), Broken> {
+        self.run_on(Given::Floats(inputs))
     }
 
     /// With bytes in the place of the only input; for plans with a [`Plan::input_quantizer`].
-    pub fn run_picture(&mut self, picture: &Picture) {
-        let plan = self.plan.clone();
-        for step in &plan.steps {
-            match &step.kernel {
-                Kernel::Quantize { kernel, .. } => {
-                    let layout = &kernel.output;
-                    let out = &mut self.bytes.all()[step.output.clone()];
-                    for y in 0..layout.height {
-                        for x in 0..layout.width {
-                            let rgb = &picture.rgb[3 * (y * layout.width + x)..][..3];
-                            let pixel = layout.pixel_mut(out, y, x);
-                            for (o, (source, table)) in pixel.iter_mut().zip(picture.channels) {
-                                *o = table[usize::from(rgb[*source])];
-                            }
-                        }
-                    }
-                }
-                _ => self.step(&plan, step, &[]),
-            }
-        }
+    pub fn run_picture(&mut self, picture: Picture) -> Result<(), Broken> {
+        self.run_on(Given::Picture(picture))
     }
 
-    fn step(&mut self, plan: &Plan, step: &Step, inputs: &[&[f32]]) {
+    fn run_on(&mut self, given: Given) -> Result<(), Broken> {
         let State {
+            plan,
+            team,
+            cuts,
             bytes,
             floats,
             scratch,
-            ..
+            panels,
         } = self;
-        let (isa, rows) = (plan.isa, 0..step.rows);
-        if !step.float_input.is_empty() {
-            let (from, to) = apart(floats, &step.float_input, &step.floats);
-            match &step.kernel {
-                Kernel::FloatConv(kernel) => kernel.run(isa, from, to),
-                Kernel::FloatResize(kernel) => kernel.run(from, to),
-                _ => {}
+        let mut lead = team.as_ref().and_then(|team| team.lead());
+        for (step, &cut) in plan.steps.iter().zip(&*cuts) {
+            let float_output = &step.floats;
+            let (float_input, floats) = match step.float_input.is_empty() {
+                true => (&[][..], &mut floats[float_output.clone()]),
+                false => apart(floats, &step.float_input, float_output),
+            };
+            let [a, b] = &step.inputs;
+            let (output, a, b) = split(bytes.all(), &step.output, a, b);
+            let work = Work {
+                step,
+                isa: plan.isa,
+                given,
+                a,
+                b,
+                floats: float_input,
+            };
+            match (cut, &mut lead, step.panels()) {
+                (Cut::Rows(shares), Some(lead), _) => {
+                    work.by_rows(lead, shares, scratch, output, floats)?;
+                }
+                (Cut::Panels(shares), Some(lead), Some(divided)) => {
+                    let mut shares = cut::panels(&step.layout, shares, divided, panels.all());
+                    work.by_panels(lead, divided, &mut shares, scratch, output)?;
+                }
+                _ => work.rows(0..step.layout.height, output, floats, scratch[0].all()),
             }
-            return;
         }
-        let floats = &mut floats[step.floats.clone()];
-        let [a, b] = &step.inputs;
-        let (bytes, scratch) = (bytes.all(), scratch.all());
-        let (output, a, b) = split(bytes, &step.output, a, b);
-        match &step.kernel {
+        Ok(())
+    }
+
+    /// Copies an output as ONNX orders it.
+    pub fn output(&self, at: usize, to: &mut [f32]) {
+        let Output {
+            shape, place, order, ..
+        } = &self.plan.outputs[at];
+        let values = &self.floats[place.clone()];
+        match (order, &shape[..]) {
+            (Order::ChannelsLast, &[_, c, h, w]) if c > 1 && h * w > 1 => {
+                for (channel, plane) in to.chunks_exact_mut(h * w).enumerate() {
+                    for (o, pixel) in plane.iter_mut().zip(values.chunks_exact(c)) {
+                        *o = pixel[channel];
+                    }
+                }
+            }
+            _ => to.copy_from_slice(values),
+        }
+    }
+}
+
+/// A step with all that it reads.
+struct Work<'a> {
+    step: &'a Step,
+    isa: Isa,
+    given: Given<'a>,
+    a: &'a [u8],
+    b: &'a [u8],
+    floats: &'a [f32],
+}
+
+impl Work<'_> {
+    fn by_rows(
+        &self,
+        lead: &mut Lead,
+        shares: usize,
+        scratch: &mut [Lined],
+        output: &mut [u8],
+        floats: &mut [f32],
+    ) -> Result<(), Broken> {
+        let mut shares = cut::rows(&self.step.layout, shares, output, floats);
+        lead.share(scratch, &mut shares, |scratch, share| {
+            self.rows(share.rows.clone(), share.bytes, share.floats, scratch.all());
+        })
+    }
+
+    fn by_panels(
+        &self,
+        lead: &mut Lead,
+        divided: Panels,
+        shares: &mut [PanelShare],
+        scratch: &mut [Lined],
+        output: &mut [u8],
+    ) -> Result<(), Broken> {
+        let added = matches!(self.step.kernel, Kernel::Conv { residual: true, .. }).then_some(self.b);
+        lead.share(scratch, shares, |scratch, share| {
+            divided.run(share.panels.clone(), self.a, added, share.bytes, scratch.all());
+        })?;
+        let layout = &self.step.layout;
+        shares.iter().for_each(|share| share.put(layout, output));
+        Ok(())
+    }
+
+    /// Some rows of the output; `output` and `floats`, of which one is empty, begin with the first of them. Steps that
+    /// are never cut do all of it.
+    fn rows(&self, rows: Range<usize>, output: &mut [u8], floats: &mut [f32], scratch: &mut [u8]) {
+        let (isa, a, b) = (self.isa, self.a, self.b);
+        match &self.step.kernel {
             Kernel::Quantize {
                 kernel,
                 input,
                 functions,
-            } => match &functions[..] {
-                [] => kernel.run(isa, rows, inputs[*input], output),
-                functions => quantize(kernel, functions, rows, inputs[*input], output),
+            } => match (self.given, &functions[..]) {
+                (Given::Picture(picture), _) => picture.rows(&kernel.output, rows, output),
+                (Given::Floats(inputs), []) => kernel.run(isa, rows, inputs[*input], output),
+                (Given::Floats(inputs), functions) => {
+                    quantize(kernel, functions, rows, inputs[*input], output)
+                }
             },
-            Kernel::Conv { kernel, residual } => {
+            Kernel::Conv { kernel, residual, .. } => {
                 kernel.run(rows, a, residual.then_some(b), output, scratch);
             }
             Kernel::ConvF32 {
                 kernel,
                 first,
                 function,
+                ..
             } => {
                 kernel.run_f32(rows, a, &mut floats[*first..], scratch);
                 if !function.is_variable() {
@@ -174,6 +280,8 @@ impl State {
                 order,
                 channels,
             } => {
+                // A plan that takes a picture has none of these.
+                let Given::Floats(inputs) = self.given else { return };
                 let input = inputs[*input];
                 match order {
                     FloatOrder::Pixels => floats.copy_from_slice(input),
@@ -187,28 +295,25 @@ impl State {
                     }
                 }
             }
-            // Run above: they have an f32 input.
-            Kernel::FloatConv(_) | Kernel::FloatResize(_) => {}
+            Kernel::FloatConv(kernel) => kernel.run(isa, rows, self.floats, floats),
+            Kernel::FloatResize(kernel) => kernel.run(rows, self.floats, floats),
             Kernel::Softmax(kernel) => kernel.run(a, floats),
-            Kernel::Requantize(kernel) => kernel.run(isa, rows, floats, output),
+            Kernel::Requantize(kernel) => kernel.run(isa, rows, self.floats, output),
         }
     }
+}
 
-    /// Copies an output as ONNX orders it.
-    pub fn output(&self, at: usize, to: &mut [f32]) {
-        let Output {
-            shape, place, order, ..
-        } = &self.plan.outputs[at];
-        let values = &self.floats[place.clone()];
-        match (order, &shape[..]) {
-            (Order::ChannelsLast, &[_, c, h, w]) if c > 1 && h * w > 1 => {
-                for (channel, plane) in to.chunks_exact_mut(h * w).enumerate() {
-                    for (o, pixel) in plane.iter_mut().zip(values.chunks_exact(c)) {
-                        *o = pixel[channel];
-                    }
+impl Picture<'_> {
+    /// Its steps; `output` begins with the first of `rows`.
+    fn rows(&self, layout: &Layout, rows: Range<usize>, output: &mut [u8]) {
+        for y in rows.clone() {
+            for x in 0..layout.width {
+                let rgb = &self.rgb[3 * (y * layout.width + x)..][..3];
+                let pixel = layout.pixel_mut(output, y - rows.start, x);
+                for (o, (source, table)) in pixel.iter_mut().zip(self.channels) {
+                    *o = table[usize::from(rgb[*source])];
                 }
             }
-            _ => to.copy_from_slice(values),
         }
     }
 }
