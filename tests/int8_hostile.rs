@@ -7,6 +7,7 @@ mod hostile;
 #[path = "common/ops.rs"]
 mod ops;
 
+use elek::infer::graph::{Expected, Opened, open_model};
 use elek::infer::int8::{self, rewrite};
 use hostile::{graph, read};
 use proptest::prelude::*;
@@ -339,6 +340,91 @@ fn a_region_that_cannot_be_planned_is_left() {
     assert_eq!(here, ["Relu"]);
     assert!(!plans.is_empty());
     rewrite::rewrite(&proto, &lowered, &plans).unwrap();
+}
+
+/// Nothing of it can be planned: tract gets operators that it knows in the place of those with steps of their own.
+#[test]
+fn a_graph_of_which_no_region_can_be_planned_is_written_in_f32() {
+    let mut chain = Chain::new();
+    // One quantizer at the beginning and one at the end: between two there would be something small.
+    chain.graph.node.pop();
+    chain.last = "v0".to_owned();
+    for _ in 0..18 {
+        let bytes = std::mem::replace(&mut chain.last, "scale".to_owned());
+        let inputs = ["zero", &bytes, "scale", "zero", &bytes, "scale", "zero"];
+        chain.node("QLinearConcat", &inputs, &[]);
+        let node = chain.graph.node.last_mut().unwrap();
+        node.attribute.push(AttributeProto {
+            name: "axis".to_owned(),
+            r#type: AttributeType::Int as i32,
+            i: 1,
+            ..Default::default()
+        });
+    }
+    // 201 MB each, and all are needed to the end.
+    let mut kept = Vec::new();
+    for _ in 0..7 {
+        kept.push(chain.last.clone());
+        chain.node("QLinearSigmoid", &["scale", "zero", "scale", "zero"], &[]);
+    }
+    for other in &kept {
+        chain.node(
+            "QLinearAdd",
+            &["scale", "zero", other, "scale", "zero", "scale", "zero"],
+            &[],
+        );
+    }
+    chain.node("DequantizeLinear", &["scale", "zero"], &[]);
+    let output = chain.last.clone();
+    let (mut proto, _) = chain.whole();
+    let (model, ..) = graphs().iter().find(|case| case.1 == [1, 3, 16, 16]).unwrap();
+    let pictures = read(model).unwrap().graph.unwrap();
+    let file = proto.graph.as_mut().unwrap();
+    file.node.truncate(file.node.len() - 2);
+    (file.input, file.output) = (pictures.input, pictures.output);
+    file.output[0].name.clone_from(&output);
+    file.output[0].r#type = None;
+    let expected = Expected {
+        size: 16,
+        input: "image",
+        output: &output,
+    };
+    let (opened, facts) = open_model(&proto, &expected).unwrap();
+    assert!(matches!(opened, Opened::Mixed(_)));
+    assert_eq!(facts.integers.regions, 0, "{:?}", facts.integers.left);
+    assert_eq!(facts.output_shape, [1, 3 << 18, 16, 16]);
+    let why = facts.integers.why_not.unwrap();
+    assert!(
+        why.starts_with("QLinearConcat") && why.contains("MB for its tensors"),
+        "{why}"
+    );
+}
+
+/// More pieces than there may be regions: all of it is tract's, written so that tract knows every operator.
+#[test]
+fn a_graph_of_too_many_pieces_is_left() {
+    let mut chain = Chain::new();
+    for _ in 0..1_001 {
+        chain.node("QuantizeLinear", &["scale", "zero"], &[]);
+        chain.node("QLinearSigmoid", &["scale", "zero", "scale", "zero"], &[]);
+        chain.node("DequantizeLinear", &["scale", "zero"], &[]);
+        chain.node("Sin", &[], &[]);
+    }
+    let (proto, output) = chain.whole();
+    let shape = [1, 3, 4, 4];
+    assert!(int8::lower(&proto, "image", &shape, &output).is_err());
+    let isa = elek::kernels::isa::Isa::best();
+    let (lowered, plans) = int8::planned(&proto, "image", &shape, &output, isa).unwrap();
+    assert!(lowered.partition.regions.is_empty() && plans.is_empty());
+    let told = |reason: &str| reason.contains("pieces");
+    assert!(lowered.partition.left.iter().all(|left| told(&left.reason)));
+    let rewritten = rewrite::rewrite(&proto, &lowered, &plans).unwrap();
+    let nodes = rewritten.graph.unwrap().node;
+    assert!(nodes.iter().all(|node| !int8::is_qoperator(&node.op_type)));
+    assert_eq!(
+        nodes.iter().filter(|node| node.op_type == "Sigmoid").count(),
+        1_001
+    );
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn opset(proto: &pb::ModelProto) -> i64 {
     opset.map(|i| i.version).max().unwrap_or(0)
 }
 
-/// The graph with its quantized parts as regions; `None` when there are none.
+/// The graph with its quantized parts as regions, or written in f32; `None` when tract is to load it as it is.
 fn in_integers(proto: &pb::ModelProto, expected: &Expected, facts: &mut Facts) -> Result<Option<Opened>> {
     let shape = [1, 3, expected.size, expected.size];
     let (lowered, plans) = int8::planned(proto, expected.input, &shape, expected.output, Isa::best())?;
@@ -194,7 +194,14 @@ fn in_integers(proto: &pb::ModelProto, expected: &Expected, facts: &mut Facts) -
     let tracts = all.map(|l| left(l.position, &l.reason)).collect();
     if regions.is_empty() {
         facts.integers.left = tracts;
-        return Ok(None);
+        let mut left = facts.integers.left.iter();
+        let Some(first) = left.find(|left| int8::is_qoperator(&left.op)) else {
+            return Ok(None);
+        };
+        // tract cannot load these as they stand.
+        facts.integers.why_not = Some(format!("{} {:?}: {}", first.op, first.name, first.reason));
+        let rewritten = int8::rewrite::rewrite(proto, &lowered, &[])?;
+        return by_tract(&rewritten, &[], expected, facts).map(|model| Some(Opened::Mixed(model)));
     }
     let (nodes, floats) = lowered.in_regions();
     let in_f32 = |position: usize| match lowered.graph.nodes[position].op.as_str() {

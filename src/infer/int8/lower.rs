@@ -192,7 +192,7 @@ impl<'g> Lowering<'g> {
     /// The symbol of a node's first output; `None` when all is set already.
     fn symbol(&mut self, position: usize, node: &Node) -> Result<Option<Symbol>, Reason> {
         let op = node.op.as_str();
-        if op.starts_with("QLinear") || op == "QGemm" {
+        if super::is_qoperator(op) {
             return self.qlinear(node).map(|id| Some(Symbol::Bytes(id)));
         }
         match op {

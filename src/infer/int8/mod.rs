@@ -100,12 +100,32 @@ impl Lowered {
     }
 }
 
+/// An operator that carries its steps itself, which tract cannot load.
+pub fn is_qoperator(op: &str) -> bool {
+    op.starts_with("QLinear") || op == "QGemm"
+}
+
 /// Regions that are tried before all of a graph is left to tract.
 const TRIES_MAX: usize = 8;
 
 /// As [`fn@lower`], with the plans of all regions. What cannot be planned (its tensors are too large) is left to tract,
-/// like what cannot be lowered.
+/// like what cannot be lowered; all of it where no way to divide it can be planned.
 pub fn planned(
+    proto: &pb::ModelProto,
+    input: &str,
+    shape: &[usize],
+    output: &str,
+    isa: Isa,
+) -> Result<(Lowered, Vec<Arc<Plan>>)> {
+    divided(proto, input, shape, output, isa).or_else(|error| {
+        let nodes = proto.graph.as_ref().map_or(0, |graph| graph.node.len());
+        let barred = (0..nodes).map(|position| (position, format!("{error:#}")));
+        let lowered = lower_without(proto, input, shape, output, barred.collect())?;
+        Ok((lowered, Vec::new()))
+    })
+}
+
+fn divided(
     proto: &pb::ModelProto,
     input: &str,
     shape: &[usize],

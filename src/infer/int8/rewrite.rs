@@ -33,11 +33,20 @@ pub fn rewrite(proto: &pb::ModelProto, lowered: &Lowered, plans: &[Arc<Plan>]) -
         .filter(|o| o.name == *output)
         .cloned()
         .collect();
+    let mut signed = lowered.signed.clone();
+    // In the order in which they are done.
     for left in &lowered.partition.left {
         let node = &source.node[lowered.graph.nodes[left.position].index];
-        match Expansion::new(node, lowered, &mut graph) {
-            Some(expansion) => expansion.write().context("a QLinear node lacks inputs")?,
+        let mut gives_signed = hands_on_signed(left.position, lowered, &signed);
+        match Expansion::new(node, lowered, &signed, &mut graph) {
+            Some(expansion) => {
+                gives_signed = expansion.gives_signed(left.position);
+                expansion.write().context("a QLinear node lacks inputs")?;
+            }
             None => graph.node.push(node.clone()),
+        }
+        if gives_signed {
+            signed.extend(node.output.iter().cloned());
         }
     }
     for (index, plan) in plans.iter().enumerate() {
@@ -183,10 +192,31 @@ fn tensor(name: &str, shape: &[usize], data: &Data) -> pb::TensorProto {
     proto
 }
 
+/// Whether the zero point that a node reads there is signed; `None` where it is left out.
+fn zero_is_signed(position: usize, at: usize, lowered: &Lowered) -> Option<bool> {
+    let value = lowered.graph.nodes[position].inputs.get(at).copied().flatten()?;
+    let constant = lowered.constants[value].as_ref();
+    Some(constant.is_some_and(|zero| matches!(zero.data, Data::I8(_))))
+}
+
+/// Whether a node that tract knows gives signed bytes: as a quantizer, or because it moves such.
+fn hands_on_signed(position: usize, lowered: &Lowered, signed: &HashSet<String>) -> bool {
+    let node = &lowered.graph.nodes[position];
+    match &*node.op {
+        "QuantizeLinear" => zero_is_signed(position, 2, lowered).unwrap_or(false),
+        "DequantizeLinear" | "Cast" => false,
+        _ => node
+            .input(0)
+            .is_some_and(|value| signed.contains(&lowered.graph.names[value])),
+    }
+}
+
 /// An operator that carries its steps itself, which tract cannot load: dequantized, done in f32, quantized.
 struct Expansion<'a> {
     source: &'a pb::NodeProto,
     lowered: &'a Lowered,
+    /// Names of bytes that ONNX calls signed, as far as they are made before this.
+    signed: &'a HashSet<String>,
     graph: &'a mut pb::GraphProto,
     /// The operator in f32.
     op: &'static str,
@@ -203,6 +233,7 @@ impl<'a> Expansion<'a> {
     fn new(
         source: &'a pb::NodeProto,
         lowered: &'a Lowered,
+        signed: &'a HashSet<String>,
         graph: &'a mut pb::GraphProto,
     ) -> Option<Expansion<'a>> {
         let (op, inputs, output, bias): (&str, Vec<usize>, usize, Option<usize>) =
@@ -224,6 +255,7 @@ impl<'a> Expansion<'a> {
         Some(Expansion {
             source,
             lowered,
+            signed,
             graph,
             op,
             inputs,
@@ -354,10 +386,15 @@ impl<'a> Expansion<'a> {
         name
     }
 
-    /// What it reads is signed, so what it gives is signed too.
+    /// What it reads is signed.
     fn is_signed(&self) -> bool {
         let first = if self.op == "Concat" { 2 } else { 0 };
         let name = self.source.input.get(first);
-        name.is_some_and(|name| self.lowered.signed.contains(name))
+        name.is_some_and(|name| self.signed.contains(name))
+    }
+
+    /// So is what it gives, if its zero point says nothing else.
+    fn gives_signed(&self, position: usize) -> bool {
+        zero_is_signed(position, self.output + 1, self.lowered).unwrap_or_else(|| self.is_signed())
     }
 }
