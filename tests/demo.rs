@@ -1,6 +1,7 @@
 //! The whole station as a user runs it: the binary, its output process, real time.
 //! What is asserted is what happened and in which order; never how long it took.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -74,7 +75,7 @@ fn a_folder_of_pictures_runs_as_a_camera_until_its_last_picture() {
         "{}",
         String::from_utf8_lossy(&check.stderr)
     );
-    let output = run_attended(
+    let (output, threads) = run_attended(
         &["run", "--config", "line.toml", "--seconds", "60", "--json"],
         dir.path(),
     );
@@ -87,11 +88,24 @@ fn a_folder_of_pictures_runs_as_a_camera_until_its_last_picture() {
         "{summary:#}\n{said}"
     );
     assert!(said.contains("broken.png is skipped"), "{summary:#}\n{said}");
+    let inference = threads.iter().filter(|(name, _)| name.starts_with("infer-"));
+    let inference: Vec<_> = inference.collect();
+    assert_eq!(inference.len(), inference_threads(), "{threads:?}");
+    // SCHED_FIFO and SCHED_RR are 1 and 2.
+    assert!(
+        inference.iter().all(|(_, policy)| !matches!(policy, 1 | 2)),
+        "{inference:?}"
+    );
+}
+
+/// As many as the machine has, but no more than two.
+fn inference_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(2))
 }
 
 /// Runs a station with a person beside it, who acknowledges what stops the belt: on a machine that
-/// stands still for a moment, a late verdict does.
-fn run_attended(args: &[&str], dir: &Path) -> Output {
+/// stands still for a moment, a late verdict does. Gives its threads, too, by name and scheduling policy.
+fn run_attended(args: &[&str], dir: &Path) -> (Output, BTreeSet<(String, u32)>) {
     let mut station = Command::new(env!("CARGO_BIN_EXE_elek"))
         .args(args)
         .current_dir(dir)
@@ -99,21 +113,37 @@ fn run_attended(args: &[&str], dir: &Path) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary under test starts");
+    let mut threads = BTreeSet::new();
     while station.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(500));
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", station.id()));
+        for task in tasks.into_iter().flatten().flatten() {
+            // Of one that has ended meanwhile there is nothing to be read.
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            threads.extend(name_and_policy(&stat));
+        }
         // Before the station listens and after it has ended, this fails: as it should.
         elek(&["ack", "--socket", "elek-data"], dir);
     }
-    station.wait_with_output().unwrap()
+    (station.wait_with_output().unwrap(), threads)
 }
 
-/// The default line with a folder in place of its camera, looking at whole pictures.
+/// Of a line of /proc/PID/task/TID/stat, see proc(5): field 41.
+fn name_and_policy(stat: &str) -> Option<(String, u32)> {
+    let (start, fields) = stat.rsplit_once(')')?;
+    let (_, name) = start.split_once('(')?;
+    let policy = fields.split_whitespace().nth(41 - 3)?;
+    Some((name.to_owned(), policy.parse().ok()?))
+}
+
+/// The default line with a folder in place of its camera, looking at whole pictures, with a helper for each inference.
 fn folder_config() -> String {
     let text = elek::config::DEFAULT;
     let (head, rest) = text.split_once("[camera.top.source.simulated]").unwrap();
     let (_, tail) = rest.split_once("[reject.air-blast]").unwrap();
     let folder = "[camera.top.source.folder]\npath = \"pictures\"\nparts_per_s = 4.0\nrepeat = false\n\n";
-    format!("{head}{folder}[reject.air-blast]{tail}").replace(
+    let inference = format!("\n[inference]\nthreads = {}\n", inference_threads());
+    format!("{head}{folder}[reject.air-blast]{tail}{inference}").replace(
         "crop = { around = \"part\", margin_mm = 4.0 }",
         "crop = { around = \"picture\", fit = \"letterbox\" }",
     )
