@@ -482,3 +482,20 @@ fn names_that_elek_would_give_are_told_apart() {
         hostile::graph(&proto, shape, output);
     }
 }
+
+/// Which of two constants of one name would count is nobody's to say. Found by the fuzzer.
+#[test]
+fn a_constant_that_is_there_twice() {
+    for (model, shape, output) in graphs() {
+        let proto = read(model).unwrap();
+        for number in 0..proto.graph.as_ref().unwrap().initializer.len() {
+            let mut proto = proto.clone();
+            let constants = &mut proto.graph.as_mut().unwrap().initializer;
+            let double = constants[number].clone();
+            constants.push(double);
+            let refused = int8::lower(&proto, "image", shape, output).err();
+            let why = refused.map(|error| format!("{error:#}")).unwrap_or_default();
+            assert!(why.ends_with("is made more than once"), "{why:?}");
+        }
+    }
+}

@@ -241,6 +241,8 @@ impl Graph {
         let (mut constants, mut unread) = (HashMap::new(), HashMap::new());
         for tensor in &graph.initializer {
             let value = names.number(&tensor.name);
+            let twice = constants.contains_key(&value) || unread.contains_key(&value);
+            ensure!(!twice, "{:?} is made more than once", tensor.name);
             match Tensor::from_proto(tensor) {
                 Ok(read) => {
                     constants.insert(value, Rc::new(read));
