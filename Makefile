@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 CHECKED := --release --config tests/checked.toml
 
-.PHONY: help setup demo test test-kill test-long test-vm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
+.PHONY: help setup demo test test-kill test-long test-realtime test-vm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ test-long: setup ## 20,000 simulated shifts, 2,000 kills, 50,000 random graphs; 
 	$(CARGO) run $(CHECKED) --quiet --bin elek -- simulate --seeds 20000 --traces target/traces
 	ELEK_KILLS=2000 $(CARGO) test $(CHECKED) --test record_kill
 	ELEK_GRAPHS=50000 $(CARGO) test $(CHECKED) --test int8_random -- --nocapture
+
+test-realtime: setup ## as root: a core with real-time priority and senders that it interrupts
+	$(CARGO) test $(CHECKED) --lib -- --ignored queue::
 
 test-vm: setup   ## the release binary against kernel drivers, in a virtual machine; some minutes
 	CARGO="$(CARGO)" cross/vm/test.sh

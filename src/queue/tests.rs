@@ -153,7 +153,7 @@ fn nobody_waits_awake_for_a_holder() {
 /// interrupts wherever they are. A receiver that waits awake stands still for a second,
 /// ten times in ten seconds: it is let go only when the kernel takes pity on the others.
 #[test]
-#[ignore = "needs the right to real-time priority: as root, cargo test --lib -- --ignored queue::"]
+#[ignore = "needs the right to real-time priority: as root, make test-realtime"]
 fn a_core_of_higher_priority_never_waits_for_those_it_interrupts() {
     on_one_processor();
     let (sender, receiver) = bounded(1_024);
