@@ -114,43 +114,54 @@ pub fn run(args: Args) -> Result<ExitCode> {
             .map(|(stage, all)| times(stage, all))
             .collect(),
     };
-    let text = if args.json {
-        serde_json::to_string_pretty(&report)? + "\n"
-    } else {
-        table(&report)
+    print(&report, args.json, table)
+}
+
+/// As JSON or in words, to the standard output.
+fn print<R: Serialize>(report: &R, json: bool, words: impl FnOnce(&R) -> String) -> Result<ExitCode> {
+    let text = match json {
+        true => serde_json::to_string_pretty(report)? + "\n",
+        false => words(report),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// What was measured, and where.
+fn heading(machine: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let build = match cfg!(debug_assertions) {
+        true => " (development build: release builds are faster)",
+        false => "",
+    };
+    format!("elek {version}{build} on {machine}\n")
+}
+
+/// The smallest, the median and 99 of 100 of values that are in order, of which there is one at least.
+fn ranks(sorted: &[f64]) -> [f64; 3] {
+    [0, 50, 99].map(|share| sorted[(sorted.len() - 1) * share / 100])
+}
+
 fn times(stage: &'static str, mut all: Vec<f64>) -> Times {
     all.sort_by(f64::total_cmp);
-    let rank = |share: usize| all[(all.len() - 1) * share / 100];
+    let [min, median, p99] = ranks(&all);
     Times {
         stage,
-        min: rank(0),
-        median: rank(50),
-        p99: rank(99),
+        min,
+        median,
+        p99,
     }
 }
 
 fn table(report: &Report) -> String {
     let Report {
-        version,
         machine,
         picture,
         input_px,
         runs,
         ..
     } = report;
-    let build = if report.optimized {
-        ""
-    } else {
-        " (development build: release builds are faster)"
-    };
-    let mut text = format!(
-        "elek {version}{build} on {machine}\n{picture} to {input_px}x{input_px}, {runs} parts, µs\n\n"
-    );
+    let mut text = heading(machine) + &format!("{picture} to {input_px}x{input_px}, {runs} parts, µs\n\n");
     text += &format!("{:<18}{:>10}{:>10}{:>10}\n", "stage", "min", "median", "p99");
     for t in &report.us {
         text += &format!(

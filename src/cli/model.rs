@@ -15,11 +15,39 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Runs whose time is thrown away: caches and scratch memory fill up.
-const WARM_UP: usize = 3;
-/// Enough for a steady median of a fast model; a slow one ends by time.
-const RUNS_MAX: usize = 50;
-const RUNS_TIME: Duration = Duration::from_secs(2);
+const RUNS: Runs = Runs {
+    warm_up: 3,
+    most: 50,
+    time: Duration::from_secs(2),
+};
+
+/// How often an inference is timed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs {
+    /// Runs whose time is thrown away: caches and scratch memory fill up.
+    pub warm_up: usize,
+    /// Enough for a steady median of a fast model; a slow one ends by time, after one run at least.
+    pub most: usize,
+    pub time: Duration,
+}
+
+impl Runs {
+    /// What inferences of one picture took in ms, the fastest first.
+    pub fn of(self, engine: &mut Engine, rgb: &[u8]) -> Result<Vec<f64>> {
+        for _ in 0..self.warm_up {
+            engine.run(rgb)?;
+        }
+        let start = Instant::now();
+        let mut taken = Vec::with_capacity(self.most);
+        while taken.is_empty() || (taken.len() < self.most && start.elapsed() < self.time) {
+            let run = Instant::now();
+            engine.run(rgb)?;
+            taken.push(run.elapsed().as_secs_f64() * 1e3);
+        }
+        taken.sort_by(f64::total_cmp);
+        Ok(taken)
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -84,17 +112,7 @@ struct Times {
 fn measure(engine: &mut Engine, info: &ModelInfo) -> Result<Times> {
     // A picture of mid grey: the time of the operators used does not depend on the values.
     let rgb = vec![127; info.size as usize * info.size as usize * 3];
-    for _ in 0..WARM_UP {
-        engine.run(&rgb)?;
-    }
-    let start = Instant::now();
-    let mut taken = Vec::with_capacity(RUNS_MAX);
-    while taken.is_empty() || (taken.len() < RUNS_MAX && start.elapsed() < RUNS_TIME) {
-        let run = Instant::now();
-        engine.run(&rgb)?;
-        taken.push(run.elapsed().as_secs_f64() * 1e3);
-    }
-    taken.sort_by(f64::total_cmp);
+    let taken = RUNS.of(engine, &rgb)?;
     Ok(Times {
         runs: taken.len(),
         median_ms: taken[taken.len() / 2],

@@ -14,7 +14,6 @@ use crate::station::event::{Event, PulsePlan, PulseReport};
 use crate::units::{Instant, Micros, OutputId, PulseId, Speed};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -169,13 +168,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         locked,
         runs,
     };
-    let text = if json {
-        serde_json::to_string_pretty(&report)? + "\n"
-    } else {
-        text(&report)
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    super::print(&report, json, text)
 }
 
 fn simulated_line() -> OutputLine {

@@ -1,5 +1,7 @@
 //! `elek bench --model`: how long an inference takes, by the number of threads that share it.
 
+use super::{heading, print, ranks};
+use crate::cli::model::Runs;
 use crate::infer::engine::Engine;
 use crate::infer::manifest;
 use crate::infer::sandbox;
@@ -7,17 +9,17 @@ use crate::kernels::isa::Isa;
 use crate::kernels::team::{THREADS_MAX, Team};
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Runs whose time is thrown away.
-const WARM_UP: usize = 5;
-/// For each number of threads: enough for a steady median; slow models end by time.
-const RUNS_MAX: usize = 300;
-const RUNS_TIME: Duration = Duration::from_secs(4);
+/// For each number of threads.
+const RUNS: Runs = Runs {
+    warm_up: 5,
+    most: 300,
+    time: Duration::from_secs(4),
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -77,49 +79,30 @@ pub fn run(model: &str, args: &Args, json: bool) -> Result<ExitCode> {
         kernels: Isa::best().name(),
         ms,
     };
-    let text = match json {
-        true => serde_json::to_string_pretty(&report)? + "\n",
-        false => table(&report),
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    print(&report, json, table)
 }
 
 fn measure(engine: &mut Engine, rgb: &[u8], threads: usize) -> Result<Times> {
-    for _ in 0..WARM_UP {
-        engine.run(rgb)?;
-    }
-    let start = Instant::now();
-    let mut taken = Vec::with_capacity(RUNS_MAX);
-    while taken.is_empty() || (taken.len() < RUNS_MAX && start.elapsed() < RUNS_TIME) {
-        let run = Instant::now();
-        engine.run(rgb)?;
-        taken.push(run.elapsed().as_secs_f64() * 1e3);
-    }
-    taken.sort_by(f64::total_cmp);
-    let rank = |share: usize| taken[(taken.len() - 1) * share / 100];
+    let taken = RUNS.of(engine, rgb)?;
+    let [min, median, p99] = ranks(&taken);
     Ok(Times {
         threads,
         runs: taken.len(),
-        min: rank(0),
-        median: rank(50),
-        p99: rank(99),
+        min,
+        median,
+        p99,
     })
 }
 
 fn table(report: &Report) -> String {
     let Report {
-        version,
         machine,
         model,
         kernels,
         ms,
+        ..
     } = report;
-    let build = match cfg!(debug_assertions) {
-        true => " (development build: release builds are faster)",
-        false => "",
-    };
-    let mut text = format!("elek {version}{build} on {machine}\n{model}, {kernels}, ms\n\n");
+    let mut text = heading(machine) + &format!("{model}, {kernels}, ms\n\n");
     text += &format!(
         "{:<10}{:>8}{:>10}{:>10}{:>10}\n",
         "threads", "runs", "min", "median", "p99"
