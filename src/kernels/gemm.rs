@@ -28,10 +28,10 @@ const TOGETHER: usize = 48;
 /// needs.
 pub const SCRATCH_MAX: usize = 8 << 20;
 
-/// Most rows of any tile.
-pub const ROWS: usize = 16;
+/// Most rows that are stored together; no tile has as many.
+const PLACES: usize = 64;
 
-/// Most sums of any tile.
+/// Most sums that are stored together, and most of any tile.
 pub const SUMS: usize = 512;
 
 /// What an instruction set brings.
@@ -73,7 +73,7 @@ pub struct Tile {
     pub weights: *const i8,
     /// By vector: lanes biases. On a boundary of 64 bytes.
     pub bias: *const i32,
-    /// By row and vector: lanes sums. On a boundary of 64 bytes.
+    /// By row and vector: lanes sums. On a boundary of as many bytes as those of a vector.
     pub sums: *mut i32,
 }
 
@@ -397,36 +397,49 @@ impl Pass<'_> {
     fn group(&mut self, pixels: Range<usize>) {
         let gemm = self.gemm;
         let mut sums = Line([0i32; SUMS]);
+        let mut places = [Place::default(); PLACES];
         for block in self.panel.blocks {
             let kernels = gemm.tiles.sums[block.vectors - 1];
-            let mut tiles = pixels.len().div_ceil(gemm.tiles.rows[block.vectors - 1]);
+            let most = gemm.tiles.rows[block.vectors - 1];
+            let width = block.vectors * gemm.tiles.lanes;
+            assert!(
+                most <= PLACES && most * width <= SUMS,
+                "a tile has more sums than room"
+            );
+            let mut tile = Tile {
+                // A window of nothing has no pointers.
+                pointers: self.pointers.as_ptr(),
+                step: gemm.step(),
+                offset: block.input,
+                taps: gemm.taps,
+                quads: gemm.quads,
+                weights: flat(&gemm.weights)[block.weights..].as_ptr(),
+                bias: flat(&gemm.bias)[block.constants..].as_ptr(),
+                sums: sums.0.as_mut_ptr(),
+            };
             let mut place = self.start(block, pixels.start);
-            let mut at = pixels.start;
-            while tiles > 0 {
-                // As even as can be: a tile of one row would wait for its own sums.
-                let rows = (pixels.end - at).div_ceil(tiles);
-                tiles -= 1;
-                let tile = Tile {
-                    // A window of nothing has no pointers.
-                    pointers: self.pointers.as_ptr().wrapping_add(at - pixels.start),
-                    step: gemm.step(),
-                    offset: block.input,
-                    taps: gemm.taps,
-                    quads: gemm.quads,
-                    weights: flat(&gemm.weights)[block.weights..].as_ptr(),
-                    bias: flat(&gemm.bias)[block.constants..].as_ptr(),
-                    sums: sums.0.as_mut_ptr(),
-                };
+            // As even as can be: a tile of one row would wait for its own sums.
+            let tiles = pixels.len().div_ceil(most);
+            let (rows, larger) = (pixels.len() / tiles, pixels.len() % tiles);
+            let mut filled = 0;
+            for i in 0..tiles {
+                let rows = rows + usize::from(i < larger);
+                tile.sums = sums.0[filled * width..].as_mut_ptr();
                 // SAFETY: the tiles came from an `Isa`, the proof that the processor can run them. `Sources` or
                 // `PaddedRows` filled the pointers of these pixels for every tap, each good for the group's offset and
-                // 4 × quads bytes more; `pack` filled weights and bias; `SUMS` is no less than any tile has.
+                // 4 × quads bytes more; `pack` filled weights and bias; room for the sums was
+                // asserted above and is made again below.
                 unsafe { kernels[rows - 1](&tile) };
-                let mut places = [Place::default(); ROWS];
-                for place_of in &mut places[..rows] {
-                    *place_of = place.next(self);
+                tile.pointers = tile.pointers.wrapping_add(rows);
+                for place_of in &mut places[filled..filled + rows] {
+                    *place_of = place.next();
                 }
-                self.store(block, &sums.0, &places[..rows]);
-                at += rows;
+                filled += rows;
+                // Several tiles are stored at once, for it takes time to prepare that.
+                if i + 1 == tiles || filled + most > PLACES.min(SUMS / width) {
+                    self.store(block, &sums.0, &places[..filled]);
+                    filled = 0;
+                }
             }
         }
     }
@@ -449,38 +462,59 @@ impl Pass<'_> {
         unsafe { (gemm.tiles.store)(store) };
     }
 
+    /// The place of a pixel's first channel of a block.
     fn start(&self, block: &Block, pixel: usize) -> Cursor {
-        let width = self.gemm.shape.output.width;
+        let layout = &self.panel.layout;
+        let (y, x) = (pixel / layout.width, pixel % layout.width);
+        let added = self.residual.map(|(residual, _)| &residual.layout);
         Cursor {
-            y: pixel / width,
-            x: pixel % width,
-            channel: block.channels.start,
+            left: layout.width - x,
+            width: layout.width,
+            place: Place {
+                output: layout.at(y - self.first_row, x) + block.channels.start - self.panel.first,
+                residual: added.map_or(0, |l| l.at(y, x)) + block.channels.start,
+            },
+            across: Place {
+                output: layout.pixel,
+                residual: added.map_or(0, |l| l.pixel),
+            },
+            down: Place {
+                output: layout.row.wrapping_sub(layout.width * layout.pixel),
+                residual: added.map_or(0, |l| l.row.wrapping_sub(l.width * l.pixel)),
+            },
         }
     }
 }
 
 /// Goes over the output's pixels.
 struct Cursor {
-    y: usize,
-    x: usize,
-    channel: usize,
+    /// Pixels from here to the end of the row, and of a whole one.
+    left: usize,
+    width: usize,
+    place: Place,
+    /// From a pixel to the next, and from what would be the next at the end of a row to where it is. (Of a layout of one
+    /// pixel per row, that may be less than nothing.)
+    across: Place,
+    down: Place,
 }
 
 impl Cursor {
     #[inline]
-    fn next(&mut self, pass: &Pass) -> Place {
-        let layout = &pass.panel.layout;
-        let row = self.y - pass.first_row;
-        let output = layout.at(row, self.x);
-        let residual = pass.residual.map_or(0, |(r, _)| r.layout.at(self.y, self.x));
-        self.x += 1;
-        if self.x == layout.width {
-            (self.y, self.x) = (self.y + 1, 0);
+    fn next(&mut self) -> Place {
+        let place = self.place;
+        self.go(self.across);
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = self.width;
+            self.go(self.down);
         }
-        Place {
-            output: output + self.channel - pass.panel.first,
-            residual: residual + self.channel,
-        }
+        place
+    }
+
+    #[inline]
+    fn go(&mut self, by: Place) {
+        self.place.output = self.place.output.wrapping_add(by.output);
+        self.place.residual = self.place.residual.wrapping_add(by.residual);
     }
 }
 

@@ -3,125 +3,210 @@
 //!
 //! The input's values are taken less 128, as signed bytes. Two products fit 16 bits, unless all four factors are
 //! -128: where a weight is -128, the careful kernels add each product by itself.
+//!
+//! Neighbouring lanes of 16 bits are two input channels of one output channel, so that the sums of eight output
+//! channels need two registers. The steps are assembly: from intrinsics the compiler makes an order in which
+//! sums are moved to memory and back. For the same reason nothing says that they leave memory alone: weights would be
+//! loaded so early that there is no room for them.
 
 use super::super::gemm::{Sums, Tile};
 use super::super::unrolled::{each_row, each_vector};
 use std::arch::aarch64::*;
+use std::arch::asm;
 
-/// Two half sums for each of two channels in either part; the last step of a tile adds them.
-type Halves = (int32x4_t, int32x4_t);
-
-/// Sixteen products with the values of four input channels.
-#[inline]
-#[target_feature(enable = "neon")]
-fn one(sums: Halves, weights: int8x16_t, values: int8x16_t) -> Halves {
-    let low = vmull_s8(vget_low_s8(weights), vget_low_s8(values));
-    let high = vmull_high_s8(weights, values);
-    (vpadalq_s16(sums.0, low), vpadalq_s16(sums.1, high))
+/// A [`Tiles::slot`](super::super::gemm::Tiles::slot): two input channels of all lanes, then the other two.
+pub fn slot(lane: usize, k: usize) -> usize {
+    k / 2 * 16 + lane * 2 + k % 2
 }
 
-/// Sixteen products with each of two times four values.
+/// Two products in each lane of 16 bits, then both lanes of an output channel to its sum.
+macro_rules! quick {
+    ($sums:expr, $w:expr, $values:expr, $first:literal, $second:literal) => {
+        asm!(
+            concat!("dup {a:v}.8h, {x:v}.h[", $first, "]"),
+            concat!("dup {b:v}.8h, {x:v}.h[", $second, "]"),
+            "smull {p:v}.8h, {w0:v}.8b, {a:v}.8b",
+            "smull2 {q:v}.8h, {w0:v}.16b, {a:v}.16b",
+            "smlal {p:v}.8h, {w1:v}.8b, {b:v}.8b",
+            "smlal2 {q:v}.8h, {w1:v}.16b, {b:v}.16b",
+            "sadalp {s0:v}.4s, {p:v}.8h",
+            "sadalp {s1:v}.4s, {q:v}.8h",
+            a = out(vreg) _, b = out(vreg) _, p = out(vreg) _, q = out(vreg) _,
+            s0 = inout(vreg) $sums[0].0, s1 = inout(vreg) $sums[0].1,
+            w0 = in(vreg) $w[0].0, w1 = in(vreg) $w[0].1,
+            x = in(vreg) $values,
+            options(nostack, preserves_flags),
+        )
+    };
+}
+
+/// The same for two vectors, whose steps take turns. `$pairs` has the values already, and gets those of the row that is
+/// next: processors that do not reorder instructions would wait for them.
+macro_rules! quick_two {
+    ($sums:expr, $w:expr, $pairs:ident, $next:expr, $first:literal, $second:literal) => {
+        asm!(
+            "smull {p:v}.8h, {w0:v}.8b, {a:v}.8b",
+            "smull2 {q:v}.8h, {w0:v}.16b, {a:v}.16b",
+            "smull {r:v}.8h, {w2:v}.8b, {a:v}.8b",
+            "smull2 {t:v}.8h, {w2:v}.16b, {a:v}.16b",
+            concat!("dup {a:v}.8h, {x:v}.h[", $first, "]"),
+            "smlal {p:v}.8h, {w1:v}.8b, {b:v}.8b",
+            "smlal2 {q:v}.8h, {w1:v}.16b, {b:v}.16b",
+            "smlal {r:v}.8h, {w3:v}.8b, {b:v}.8b",
+            "smlal2 {t:v}.8h, {w3:v}.16b, {b:v}.16b",
+            concat!("dup {b:v}.8h, {x:v}.h[", $second, "]"),
+            "sadalp {s0:v}.4s, {p:v}.8h",
+            "sadalp {s1:v}.4s, {q:v}.8h",
+            "sadalp {s2:v}.4s, {r:v}.8h",
+            "sadalp {s3:v}.4s, {t:v}.8h",
+            a = inout(vreg) $pairs.0, b = inout(vreg) $pairs.1,
+            p = out(vreg) _, q = out(vreg) _, r = out(vreg) _, t = out(vreg) _,
+            s0 = inout(vreg) $sums[0].0, s1 = inout(vreg) $sums[0].1,
+            s2 = inout(vreg) $sums[1].0, s3 = inout(vreg) $sums[1].1,
+            w0 = in(vreg) $w[0].0, w1 = in(vreg) $w[0].1,
+            w2 = in(vreg) $w[1].0, w3 = in(vreg) $w[1].1,
+            x = in(vreg) $next,
+            options(nostack, preserves_flags),
+        )
+    };
+}
+
+/// Each product by itself.
 #[inline]
 #[target_feature(enable = "neon")]
-fn two<const CAREFUL: bool>(sums: Halves, weights: [int8x16_t; 2], values: [int8x16_t; 2]) -> Halves {
-    if CAREFUL {
-        return one(one(sums, weights[0], values[0]), weights[1], values[1]);
+fn careful(sums: Pair32, weights: Pair8, first: int8x16_t, second: int8x16_t) -> Pair32 {
+    let mut sums = sums;
+    for (weights, values) in [(weights.0, first), (weights.1, second)] {
+        let low = vmull_s8(vget_low_s8(weights), vget_low_s8(values));
+        sums.0 = vpadalq_s16(sums.0, low);
+        sums.1 = vpadalq_s16(sums.1, vmull_high_s8(weights, values));
     }
-    let low = vmull_s8(vget_low_s8(weights[0]), vget_low_s8(values[0]));
-    let low = vmlal_s8(low, vget_low_s8(weights[1]), vget_low_s8(values[1]));
-    let high = vmlal_high_s8(vmull_high_s8(weights[0], values[0]), weights[1], values[1]);
-    (vpadalq_s16(sums.0, low), vpadalq_s16(sums.1, high))
+    sums
 }
+
+/// A row's first and second two values, in all lanes of 16 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+fn pairs(values: uint8x16_t) -> (int16x8_t, int16x8_t) {
+    let values = vreinterpretq_s16_u8(values);
+    (vdupq_laneq_s16::<0>(values), vdupq_laneq_s16::<1>(values))
+}
+
+/// Sums of eight output channels.
+type Pair32 = (int32x4_t, int32x4_t);
+
+/// Their weights for four input channels.
+type Pair8 = (int8x16_t, int8x16_t);
 
 /// # Safety
 /// See [`Sums`].
+#[allow(unused_assignments)] // what the last step of a loop gets ready for one more
 #[target_feature(enable = "neon")]
 unsafe fn sums<const ROWS: usize, const VECTORS: usize, const CAREFUL: bool>(tile: &Tile) {
     // SAFETY: the tile is as its fields say, so all that is read and written here is there.
     unsafe {
         let flip = vdupq_n_u8(0x80);
-        let mut sums = [[(vdupq_n_s32(0), vdupq_n_s32(0)); 4]; 16];
-        let mut weights = tile.weights;
-        for tap in 0..tile.taps {
-            let pointers = tile.pointers.add(tap * tile.step);
+        let none = vdupq_n_s32(0);
+        let mut sums = [[(none, none); 4]; 16];
+        macro_rules! begin {
+            ($i:tt $j:tt) => {
+                sums[$i][$j] = (
+                    vld1q_s32(tile.bias.add($j * 8)),
+                    vld1q_s32(tile.bias.add($j * 8 + 4)),
+                )
+            };
+        }
+        macro_rules! begin_row {
+            ($i:tt) => { each_vector!(VECTORS, begin $i) };
+        }
+        each_row!(ROWS, begin_row);
+        let Tile { offset, quads, .. } = *tile;
+        let (mut pointers, mut weights) = (tile.pointers, tile.weights);
+        for _ in 0..tile.taps {
             let mut from = [std::ptr::null::<u8>(); 16];
             macro_rules! point {
                 ($i:tt) => {
-                    from[$i] = (*pointers.add($i)).add(tile.offset)
+                    from[$i] = (*pointers.add($i)).add(offset)
                 };
             }
             each_row!(ROWS, point);
+            pointers = pointers.wrapping_add(tile.step);
+            let mut values = [vdupq_n_u8(0); 16];
+            let mut next;
+            // One step: four of each row's values, in the lanes of 16 bits with these numbers; then those of the next
+            // step.
+            macro_rules! step {
+                ($first:literal $second:literal, $third:literal $fourth:literal) => {
+                    let mut w = [(vdupq_n_s8(0), vdupq_n_s8(0)); 4];
+                    macro_rules! load {
+                        ($i:tt $j:tt) => {
+                            w[$j] = (
+                                vld1q_s8(weights.add($j * 32)),
+                                vld1q_s8(weights.add($j * 32 + 16)),
+                            )
+                        };
+                    }
+                    each_vector!(VECTORS, load 0);
+                    weights = weights.add(VECTORS * 32);
+                    macro_rules! row {
+                        ($i:tt) => {
+                            if CAREFUL {
+                                let values = vreinterpretq_s16_u8(values[$i]);
+                                let first = vreinterpretq_s8_s16(vdupq_laneq_s16::<$first>(values));
+                                let second = vreinterpretq_s8_s16(vdupq_laneq_s16::<$second>(values));
+                                macro_rules! vector {
+                                    ($ii:tt $j:tt) => {
+                                        sums[$ii][$j] = careful(sums[$ii][$j], w[$j], first, second)
+                                    };
+                                }
+                                each_vector!(VECTORS, vector $i);
+                            } else if VECTORS == 2 {
+                                if $i + 1 < ROWS {
+                                    quick_two!(sums[$i], w, next, values[($i + 1) % 16], $first, $second);
+                                } else {
+                                    quick_two!(sums[$i], w, next, values[0], $third, $fourth);
+                                }
+                            } else {
+                                quick!(sums[$i], w, values[$i], $first, $second);
+                            }
+                        };
+                    }
+                    each_row!(ROWS, row);
+                };
+            }
             let mut at = 0;
-            while at + 4 <= tile.quads {
-                let mut w = [[vdupq_n_s8(0); 4]; 4];
+            while at + 4 <= quads {
                 macro_rules! load {
-                    ($q:tt $j:tt) => {
-                        w[$q][$j] = vld1q_s8(weights.add(($q * VECTORS + $j) * 16))
-                    };
-                }
-                each_vector!(VECTORS, load 0);
-                each_vector!(VECTORS, load 1);
-                each_vector!(VECTORS, load 2);
-                each_vector!(VECTORS, load 3);
-                macro_rules! row {
                     ($i:tt) => {
-                        let values = veorq_u8(vld1q_u8(from[$i].add(at * 4)), flip);
-                        let values = vreinterpretq_s32_u8(values);
-                        let first = [
-                            vreinterpretq_s8_s32(vdupq_laneq_s32::<0>(values)),
-                            vreinterpretq_s8_s32(vdupq_laneq_s32::<1>(values)),
-                        ];
-                        macro_rules! first {
-                            ($ii:tt $j:tt) => {
-                                sums[$ii][$j] = two::<CAREFUL>(sums[$ii][$j], [w[0][$j], w[1][$j]], first)
-                            };
-                        }
-                        each_vector!(VECTORS, first $i);
-                        let second = [
-                            vreinterpretq_s8_s32(vdupq_laneq_s32::<2>(values)),
-                            vreinterpretq_s8_s32(vdupq_laneq_s32::<3>(values)),
-                        ];
-                        macro_rules! second {
-                            ($ii:tt $j:tt) => {
-                                sums[$ii][$j] = two::<CAREFUL>(sums[$ii][$j], [w[2][$j], w[3][$j]], second)
-                            };
-                        }
-                        each_vector!(VECTORS, second $i);
+                        values[$i] = veorq_u8(vld1q_u8(from[$i].add(at * 4)), flip)
                     };
                 }
-                each_row!(ROWS, row);
-                weights = weights.add(4 * VECTORS * 16);
+                each_row!(ROWS, load);
+                next = pairs(values[0]);
+                step!(0 1, 2 3);
+                step!(2 3, 4 5);
+                step!(4 5, 6 7);
+                step!(6 7, 6 7);
                 at += 4;
             }
-            while at < tile.quads {
-                let mut w = [vdupq_n_s8(0); 4];
+            while at < quads {
                 macro_rules! load {
-                    ($q:tt $j:tt) => {
-                        w[$j] = vld1q_s8(weights.add($j * 16))
-                    };
-                }
-                each_vector!(VECTORS, load 0);
-                macro_rules! row {
                     ($i:tt) => {
                         let four = from[$i].add(at * 4).cast::<u32>().read_unaligned();
-                        let values = veorq_u8(vreinterpretq_u8_u32(vdupq_n_u32(four)), flip);
-                        let values = vreinterpretq_s8_u8(values);
-                        macro_rules! vector {
-                            ($ii:tt $j:tt) => { sums[$ii][$j] = one(sums[$ii][$j], w[$j], values) };
-                        }
-                        each_vector!(VECTORS, vector $i);
+                        values[$i] = veorq_u8(vreinterpretq_u8_u32(vdupq_n_u32(four)), flip)
                     };
                 }
-                each_row!(ROWS, row);
-                weights = weights.add(VECTORS * 16);
+                each_row!(ROWS, load);
+                next = pairs(values[0]);
+                step!(0 1, 0 1);
                 at += 1;
             }
         }
         macro_rules! store {
             ($i:tt $j:tt) => {
-                let (low, high) = sums[$i][$j];
-                let sum = vaddq_s32(vld1q_s32(tile.bias.add($j * 4)), vpaddq_s32(low, high));
-                vst1q_s32(tile.sums.add(($i * VECTORS + $j) * 4), sum)
+                let to = tile.sums.add(($i * VECTORS + $j) * 8);
+                vst1q_s32(to, sums[$i][$j].0);
+                vst1q_s32(to.add(4), sums[$i][$j].1)
             };
         }
         macro_rules! store_row {
@@ -146,13 +231,14 @@ macro_rules! all {
                 sums::<1, 2, $careful>,
                 sums::<2, 2, $careful>,
                 sums::<3, 2, $careful>,
+                sums::<4, 2, $careful>,
             ],
         ]
     };
 }
 
-/// 32 registers: two of sums for each row and vector, eight of weights, and more of products than one would think, for
-/// the compiler lets rows overlap. With four rows of two vectors it keeps sums in memory.
+/// 32 registers: two of sums for each row and vector, one of values for each row, two of weights for each vector, and
+/// for a step two of values and two of products for each vector.
 pub static SUMS: &[&[Sums]] = all!(false);
 pub static CAREFUL_SUMS: &[&[Sums]] = all!(true);
-pub const ROWS: &[usize] = &[6, 3];
+pub const ROWS: &[usize] = &[6, 4];

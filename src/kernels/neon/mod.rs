@@ -26,10 +26,10 @@ pub static NEON: Tiles = Tiles {
 static NEON_CAREFUL: Tiles = CAREFUL;
 
 const CAREFUL: Tiles = Tiles {
-    lanes: 4,
+    lanes: 8,
     rows: mlal::ROWS,
     sums: mlal::CAREFUL_SUMS,
-    slot: lane_by_lane,
+    slot: mlal::slot,
     signed: true,
     careful: None,
     store: store::store,
