@@ -5,27 +5,13 @@ mod vm;
 
 use elek::station::event::AlarmKind;
 use elek::status::State;
-use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 use vm::screen::{self, Vfb, furthest, screenshot};
+use vm::service::{Services, UNITS, freeze, main_process, property};
 use vm::station::{Asked, Station};
 use vm::{fixture, run, wait_until, write};
-
-const UNITS: [&str; 2] = ["elek.service", "elek-outputs.service"];
-
-/// A property of a unit, as systemd tells it.
-fn property(unit: &str, name: &str) -> String {
-    run("systemctl", &["show", "--value", "--property", name, unit])
-        .trim()
-        .to_owned()
-}
-
-fn main_process(unit: &str) -> String {
-    property(unit, "MainPID")
-}
 
 /// Installs what is shipped, on a machine with a camera and lines.
 fn installed(edit: impl FnOnce(String) -> String) -> Station {
@@ -50,7 +36,6 @@ fn installed(edit: impl FnOnce(String) -> String) -> Station {
     station
 }
 
-/// The services are stopped before the hardware goes, whatever happens.
 fn started() -> (Station, Services) {
     started_with(|text| text)
 }
@@ -63,35 +48,6 @@ fn started_with(edit: impl FnOnce(String) -> String) -> (Station, Services) {
         !status.has(AlarmKind::CameraLost)
     });
     (station, services)
-}
-
-/// Shows the journal when a test fails, and leaves no service behind.
-struct Services;
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = [
-                "journalctl",
-                "--no-pager",
-                "-o",
-                "short-monotonic",
-                "-n",
-                "120",
-                "-u",
-                "elek*",
-            ];
-            let log = Command::new(log[0]).args(&log[1..]).output();
-            eprintln!(
-                "{}",
-                log.map(|log| String::from_utf8_lossy(&log.stdout).into_owned())
-                    .unwrap_or_default()
-            );
-        }
-        for unit in UNITS {
-            let _ = Command::new("systemctl").args(["stop", unit]).status();
-        }
-    }
 }
 
 #[test]
@@ -151,11 +107,6 @@ fn it_runs_as_its_own_user_sorts_reloads_and_stops() {
         "active",
         "the lines stay held"
     );
-}
-
-fn freeze(process: &str) {
-    let id = process.parse().ok().and_then(Pid::from_raw);
-    kill_process(id.expect("the service runs"), Signal::STOP).expect("the service runs");
 }
 
 /// Stops a process as a hang would, and waits until its watchdog has started it anew.

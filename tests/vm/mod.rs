@@ -5,6 +5,7 @@ pub mod faults;
 pub mod gpio_sim;
 pub mod line;
 pub mod screen;
+pub mod service;
 pub mod station;
 pub mod v4l;
 pub mod vivid;
