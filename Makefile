@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 CHECKED := --release --config tests/checked.toml
 
-.PHONY: help setup demo test test-kill test-long test-realtime test-vm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
+.PHONY: help setup demo test test-kill test-long test-realtime test-vm test-vm-arm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test-realtime: setup ## as root: a core with real-time priority and senders that
 test-vm: setup   ## the release binary against kernel drivers, in a virtual machine; some minutes
 	CARGO="$(CARGO)" cross/vm/test.sh
 	@ELEK_VM_KERNEL=6.12 cross/vm/test.sh vm_lines
+
+test-vm-arm: setup ## the arm64 package on an emulated board with Debian and systemd: docs/INSTALL.md, and the station; docs/VM.md
+	CARGO="$(CARGO)" ELEK_VM_ARCH=arm64 cross/vm/test.sh
 
 test-arm: setup  ## the tests that depend on the processor, on emulated ARM cores; docs/ARM.md
 	CARGO="$(CARGO)" cross/arm/test.sh

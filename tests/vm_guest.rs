@@ -41,8 +41,7 @@ fn cameras_displays_and_watchdogs_can_be_had() {
     vm::wait_until("two video devices", || {
         Path::new("/dev/video0").exists() && Path::new("/dev/video1").exists()
     });
-    vm::modprobe("vfb", &["vfb_enable=1"]);
-    vm::wait_until("a framebuffer", || Path::new("/dev/fb0").exists());
+    vm::screen::Vfb::load();
     vm::modprobe("softdog", &[]);
     vm::wait_until("a watchdog", || Path::new("/dev/watchdog0").exists());
 }

@@ -27,28 +27,20 @@ if [ ${#missing[@]} != 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >&2
 fi
 
-# Mounts of its own, gone with this script.
+# Mounts of its own, gone with this script; and for arm64 programs of the box that run in a chroot.
 if [ "${ELEK_DEB_INSIDE:-}" != yes ]; then
-    ELEK_DEB_INSIDE=yes exec unshare --mount "$0" "$@"
+    export ELEK_DEB_INSIDE=yes
+    case " $* " in
+    *" arm64 "*) exec "$project/cross/arm/chroots.sh" "$0" "$@" ;;
+    *) exec unshare --mount "$0" "$@" ;;
+    esac
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/elek-deb-test.XXXXXX")
-registered=
 finish() {
     umount -R "$work"/*/proc 2>/dev/null || true
-    [ -z "$registered" ] || echo -1 >"$registered"
     rm -rf --one-file-system "$work"
 }
 trap finish EXIT
-
-# The kernel hands programs of the box to the emulator, also in the chroot (flag F).
-emulated() {
-    name_of arm64
-    mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
-    grep -qs "^interpreter.*aarch64" /proc/sys/fs/binfmt_misc/* && return
-    registered=/proc/sys/fs/binfmt_misc/elek-deb-$$
-    printf '%s' ":elek-deb-$$:M::$elf:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:$(command -v "$qemu"):F" \
-        >/proc/sys/fs/binfmt_misc/register
-}
 
 # debian ARCH : a minimal Debian with systemd, made once
 debian() {
@@ -90,7 +82,6 @@ for arch in "$@"; do
         say "armhf: lintian and the program in it are well"
         continue
         ;;
-    arm64) emulated ;;
     esac
     debian "$arch"
     older "$deb"

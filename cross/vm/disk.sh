@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
 # Makes the disk for tests that need systemd: a minimal Debian of this machine's own suite, so that
-# binaries built here find the libraries they were linked to. Result: $cache/disk.img (once).
+# binaries built here find the libraries they were linked to, with what the package of elek depends on,
+# and what docs/INSTALL.md has a person run. Result: $disk.img (once).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 made_of=$(sha256sum <"$here/disk.sh" | cut -c1-64)
-[ -e "$cache/disk.img" ] && [ "$(cat "$cache/disk.made-of" 2>/dev/null)" = "$made_of" ] && exit 0
-[ "$(id -u)" = 0 ] || die "the disk with systemd has to be made as root. Run: sudo ELEK_VM_CACHE=$cache $here/disk.sh"
+[ -e "$disk.img" ] && [ "$(cat "$disk.made-of" 2>/dev/null)" = "$made_of" ] && exit 0
+[ "$(id -u)" = 0 ] || die "the disk with systemd has to be made as root. Run: sudo ELEK_VM_CACHE=$cache ELEK_VM_ARCH=$arch $here/disk.sh"
 
 # shellcheck source=/dev/null
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-say "making a disk with Debian $suite and systemd (once, a minute or two)"
+say "making a disk with Debian $suite for $arch and systemd (once, some minutes)"
 mkdir -p "$cache"
 root=$(mktemp -d "$cache/disk.XXXXXX")
 trap 'rm -rf "$root"' EXIT
-mmdebstrap --quiet --variant=essential --include=systemd,udev,kmod,dbus --format=directory \
-    "$suite" "$root" "$(mirror)"
+emulated=()
+[ "$arch" = "$(dpkg --print-architecture)" ] || emulated=("$project/cross/arm/chroots.sh")
+"${emulated[@]}" mmdebstrap --quiet --variant=apt --architectures="$arch" --format=directory \
+    --include=systemd,udev,kmod,dbus,procps,libgcc-s1,sudo,adduser "$suite" "$root" "$(mirror)"
 
 # Results go to the host as they do without a disk; then the machine is switched off.
 cat >"$root/usr/local/sbin/elek-guest" <<'EOF'
@@ -54,6 +57,6 @@ done
 echo guest >"$root/etc/hostname"
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 rm -rf "$root"/usr/share/{doc,man,locale,info} "$root"/var/cache/apt/*.bin "$root"/var/lib/apt/lists/*
-PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -d "$root" -L elek-guest "$cache/disk.img.new" 1G
-mv "$cache/disk.img.new" "$cache/disk.img"
-echo "$made_of" >"$cache/disk.made-of"
+PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -d "$root" -L elek-guest "$disk.img.new" 1G
+mv "$disk.img.new" "$disk.img"
+echo "$made_of" >"$disk.made-of"

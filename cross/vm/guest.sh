@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a guest: a stock Debian kernel and an initrd of busybox, the drivers that stand in for
-# hardware, and `init`. Result: $cache/guest-NAME/{vmlinuz,initrd.zst,version}.
+# hardware, and `init`. Result: $guest/{vmlinuz,initrd.zst,version}.
 #
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -18,28 +18,28 @@ more=()
 case $kernel in
 new) suites="bookworm trixie-backports" from=trixie-backports ;;
 6.12)
+    [ "$arch" = amd64 ] || die "its drivers are compiled here, for amd64: ELEK_VM_KERNEL=6.12 has no guest for $arch"
     suites="bookworm bookworm-backports" from=bookworm-backports
     drivers+=(interrupt-cnt cnt-on-line)
     more=("$here/modules-6.12.sh" "$here/modules/"*)
     ;;
 *) die "ELEK_VM_KERNEL is \`$kernel\`; it can be \`new\` or \`6.12\`" ;;
 esac
-guest=$cache/guest-$kernel
 # Made again when something that goes into it changes.
 made_of=$(cat "$here/guest.sh" "$here/init" "${more[@]}" | sha256sum | cut -c1-64)
 [ "$(cat "$guest/made-of" 2>/dev/null)" = "$made_of" ] && exit 0
 
-say "making the guest \`$kernel\` (once)"
+say "making the guest \`$kernel\` for $arch (once)"
 rm -rf "$guest/new" && mkdir -p "$guest/debs" "$guest/new"
 # shellcheck disable=SC2086  # a list of suites
-private_apt "$cache/apt-$kernel" $suites
+private_apt "$cache/apt-$kernel$kind" $suites
 
 fetch_kernel() {
     apt-get -q update >/dev/null
     local version name parts
-    version=$(apt-cache madison linux-image-amd64 | awk -v s="$from/" 'index($0, s) {print $3; exit}')
-    [ -n "$version" ] || die "$from has no kernel: see apt-cache madison linux-image-amd64"
-    name=$(apt-cache show "linux-image-amd64=$version" | sed -n 's/^Depends:.*linux-image-\([^ ,]*\).*/\1/p' | head -1)
+    version=$(apt-cache madison "linux-image-$arch" | awk -v s="$from/" 'index($0, s) {print $3; exit}')
+    [ -n "$version" ] || die "$from has no kernel: see apt-cache madison linux-image-$arch"
+    name=$(apt-cache show "linux-image-$arch=$version" | sed -n 's/^Depends:.*linux-image-\([^ ,]*\).*/\1/p' | head -1)
     # Newer kernels come in parts; all of them carry the kernel's name.
     parts=$(apt-cache depends "linux-image-$name" | sed -n 's/^ *Depends: \(linux-\(base\|binary\|modules\)-[0-9].*\)/\1/p')
     # shellcheck disable=SC2086  # a list of packages
@@ -83,4 +83,4 @@ cp "$base/lib/modules/$version/vmlinuz" "$guest/vmlinuz" 2>/dev/null ||
     cp "$root/boot/vmlinuz-$version" "$guest/vmlinuz" || die "the packages of $version hold no kernel"
 rm -rf "$guest/new"
 echo "$made_of" >"$guest/made-of"
-say "guest \`$kernel\`: Linux $version"
+say "guest \`$kernel\` for $arch: Linux $version"

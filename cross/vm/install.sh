@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the virtual machine needs on this machine, by package name. As root it installs what is
+# What the virtual machine of this kind of box needs on this machine, by package name. As root it installs what is
 # missing; otherwise it says what to run. Quick when there is nothing to do.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -8,7 +8,15 @@ missing=()
 need() { # COMMAND PACKAGE
     PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || missing+=("$2")
 }
-need qemu-system-x86_64 qemu-system-x86
+case $arch in
+amd64) need qemu-system-x86_64 qemu-system-x86 ;;
+arm64)
+    need qemu-system-aarch64 qemu-system-arm
+    # For the disk, whose packages are set up by programs of their own.
+    need qemu-aarch64-static qemu-user-static
+    need arch-test arch-test
+    ;;
+esac
 need modprobe kmod
 need cpio cpio
 need zstd zstd

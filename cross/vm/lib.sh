@@ -7,12 +7,33 @@ here=$project/cross/vm
 cache=${ELEK_VM_CACHE:-$project/target/vm}
 # `new` is the newest kernel that Debian builds; it speaks GPIO uAPI v2 only. `6.12` speaks v1, too.
 kernel=${ELEK_VM_KERNEL:-new}
+# Which kind of box: `amd64`, or `arm64`, a board with a Cortex-A72 as a Raspberry Pi 4 has it.
+arch=${ELEK_VM_ARCH:-amd64}
 
 say() { echo "vm: $*" >&2; }
 die() {
     say "$*"
     exit 1
 }
+
+# shellcheck disable=SC2034  # used by the scripts that read it
+case $arch in
+amd64)
+    # A plain old processor: the C library then keeps away from wide vectors, whose emulation takes as long as
+    # all the rest.
+    kind="" append="console=ttyS0"
+    machine=(qemu-system-x86_64 -M q35 -cpu Nehalem)
+    ;;
+arm64)
+    # Debian's kernel for it has no vfb: its display is one that a real driver (bochs) is for.
+    kind=-arm64 append="console=ttyAMA0"
+    machine=(qemu-system-aarch64 -M virt -cpu cortex-a72 -device "bochs-display,xres=480,yres=320")
+    triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu
+    ;;
+*) die "ELEK_VM_ARCH is \`$arch\`; it can be \`amd64\` or \`arm64\`" ;;
+esac
+guest=$cache/guest-$kernel$kind
+disk=$cache/disk$kind
 
 # The machine's own Debian mirror, so that a box behind a proxy or a local mirror keeps using it.
 mirror() {
@@ -26,8 +47,8 @@ mirror() {
     echo "$found"
 }
 
-# private_apt FOLDER SUITE... : an apt configuration that knows only these suites of the mirror and
-# keeps its lists in FOLDER; the machine's own apt is neither read nor changed. Exports APT_CONFIG.
+# private_apt FOLDER SUITE... : an apt configuration that knows only these suites of the mirror, for
+# the guest's kind of box, and keeps its lists in FOLDER; the machine's own apt is neither read nor changed. Exports APT_CONFIG.
 private_apt() {
     local folder=$1
     shift
@@ -38,12 +59,15 @@ Types: deb
 URIs: $(mirror)
 Suites: $*
 Components: main
+Architectures: $arch
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 EOF
     cat >"$folder/apt.conf" <<EOF
 Dir::Etc { sourcelist "/dev/null"; sourceparts "$folder/sources"; preferences "/dev/null"; preferencesparts "$folder/parts"; };
 Dir::State { Lists "$folder/lists"; status "$folder/status"; };
 Dir::Cache { Archives "$folder/archives"; pkgcache ""; srcpkgcache ""; };
+APT::Architecture "$arch";
+APT::Architectures { "$arch"; };
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 EOF

@@ -6,6 +6,7 @@
 # and skips what nobody waits for, so that a guest is a machine of 500 MIPS, however busy this one is:
 # nothing in it is late because of something outside.
 #
+# ELEK_VM_ARCH=arm64  a board with Debian's kernel for arm64 instead of a PC (amd64)
 # ELEK_VM_DISK=1     a Debian with systemd from a disk image instead of busybox (changes are dropped)
 # ELEK_VM_SECONDS=N  give up after N seconds (1800)
 # ELEK_VM_KEEP=1     keep the console's file and say where
@@ -15,7 +16,6 @@ set -euo pipefail
 
 [ $# = 1 ] && [ -f "$1/test/run.sh" ] || die "usage: run.sh FOLDER, which holds test/run.sh"
 payload=$(cd "$1" && pwd)
-guest=$cache/guest-$kernel
 work=$(mktemp -d "${TMPDIR:-/tmp}/elek-vm.XXXXXX")
 trap '[ -n "${ELEK_VM_KEEP:-}" ] && say "kept $work" || rm -rf "$work"' EXIT
 
@@ -27,18 +27,17 @@ cat "$guest/initrd.zst" >>"$work/initrd"
 
 options=()
 # Guards against what other programs could guess by timing are worth nothing here, and emulated they cost a quarter.
-append="console=ttyS0 quiet panic=-1 oops=panic mitigations=off"
+append+=" quiet panic=-1 oops=panic mitigations=off cryptomgr.notests"
 if [ -n "${ELEK_VM_DISK:-}" ]; then
     append+=" elek.disk"
-    options+=(-drive "file=$cache/disk.img,format=raw,if=virtio,snapshot=on")
+    options+=(-drive "file=$disk.img,format=raw,if=virtio,snapshot=on")
 fi
 
-# A plain old processor: the C library then keeps away from wide vectors, whose emulation takes as long as all the rest.
 code=0
 # The output goes through a pipe of its own: qemu would empty a log file that it opens, and makes
 # what it writes to non-blocking, which must not happen to a terminal that others write to as well.
-timeout -k 5 "${ELEK_VM_SECONDS:-1800}" qemu-system-x86_64 -M q35 -accel tcg,thread=single -icount shift=1,sleep=off \
-    -rtc clock=vm -cpu Nehalem -m 1536 \
+timeout -k 5 "${ELEK_VM_SECONDS:-1800}" "${machine[@]}" -accel tcg,thread=single -icount shift=1,sleep=off \
+    -rtc clock=vm -m 1536 \
     -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$guest/vmlinuz" -initrd "$work/initrd" -append "$append" \
     -serial "file:$work/console" -device virtio-serial-pci -device virtio-rng-pci \

@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Runs tests/vm_*.rs inside a virtual machine with simulated cameras, lines, displays, watchdogs:
 #
-#   cross/vm/test.sh                          all of them, each file in a guest of its own
+#   cross/vm/test.sh                          all that need no package, each file in a guest of its own
 #   cross/vm/test.sh vm_camera vm_lines       these
 #   cross/vm/test.sh vm_camera -- unplug      of these, the tests whose names contain `unplug`
 #   cross/vm/test.sh vm_camera -- unplug --nocapture
+#   ELEK_VM_ARCH=arm64 cross/vm/test.sh       the package and the station on an arm64 board
 #
 # Such a test is marked #[ignore = "needs the virtual machine: make test-vm"]. Inside, it is root,
 # has busybox (modprobe, mount, …), /sys/kernel/config and debugfs, and finds by their usual paths
 # (CARGO_BIN_EXE_elek, CARGO_MANIFEST_DIR) the binary, tests/fixtures, tests/data and systemd/.
 # Tests of a file run one after the other; files side by side, as many as there are processors. Files
-# named vm_service*.rs run under a Debian with systemd. Assert what happens and in which order: a guest
+# named vm_service*.rs and vm_package*.rs run under a Debian with systemd, the latter with the Debian package
+# beside them, whose program then is the one under test. Assert what happens and in which order: a guest
 # is a slow machine, and its clock is its own (see run.sh).
 #
 # The binary is the one that is shipped: `cargo build --release` is run first and its sha256 printed.
-# ELEK_BIN=FILE takes another one instead, such as target/debug/elek while developing.
+# ELEK_BIN=FILE takes another one instead, such as target/debug/elek while developing. For a package,
+# cross/deb/build.sh is run first; ELEK_DEB=FILE takes that one instead.
 # More: run.sh, docs/VM.md.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -27,46 +30,83 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 [ "${1:-}" = -- ] && shift
 filters=("$@")
-if [ ${#tests[@]} = 0 ]; then
+if [ ${#tests[@]} = 0 ] && [ "$arch" = arm64 ]; then
+    tests=(vm_package vm_station)
+elif [ ${#tests[@]} = 0 ]; then
     # Systemd takes longest; begun last, it would run alone.
     tests=(vm_service)
     for file in tests/vm_*.rs; do
         test=$(basename "$file" .rs)
-        [ "$test" = vm_service ] || tests+=("$test")
+        case $test in vm_service | vm_package*) ;; *) tests+=("$test") ;; esac
     done
 fi
+packed=
 for test in "${tests[@]}"; do
     [ -f "tests/$test.rs" ] || die "there is no tests/$test.rs"
+    case $test in vm_package*) packed=yes ;; esac
 done
+
+with_disk() { case $1 in vm_service* | vm_package*) ;; *) return 1 ;; esac; }
 
 "$here/install.sh"
 "$here/guest.sh"
 for test in "${tests[@]}"; do
-    case $test in vm_service*) "$here/disk.sh" && break ;; esac
+    if with_disk "$test"; then "$here/disk.sh" && break; fi
 done
 
-cargo=${CARGO:-cargo}
 target=${CARGO_TARGET_DIR:-$project/target}
 work=$(mktemp -d "${TMPDIR:-/tmp}/elek-vm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-options=()
+cargo=${CARGO:-cargo} built=$target strip=strip options=()
+# As the Makefile compiles tests: most likely they are there already.
+[ -n "${ELEK_BIN:-}" ] || options=(--release --config tests/checked.toml)
+if [ "$arch" != amd64 ]; then
+    "$project/cross/arm/toolchain.sh" "$arch"
+    built=$target/$triple strip=$gnu-strip
+    options+=(--target "$triple")
+fi
+# for_guest COMMAND... : in the environment that builds for the guest's kind of box
+for_guest() {
+    if [ "$arch" = amd64 ]; then "$@"; else (. "$project/cross/arm/lib.sh" && env_of "$arch" && "$@"); fi
+}
+
+if [ -n "$packed" ]; then
+    deb=${ELEK_DEB:-}
+    if [ -z "$deb" ]; then
+        "$project/cross/deb/build.sh" "$arch"
+        deb=$target/deb/elek_$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)_$arch.deb
+    fi
+    say "package: $(sha256sum "$deb")"
+fi
 if [ -z "${ELEK_BIN:-}" ]; then
-    $cargo build --release --bin elek
     # Aside, because the tests' own build lays another one, with assertions, in its place.
     ELEK_BIN=$work/elek
-    cp "$target/release/elek" "$ELEK_BIN"
-    # As the Makefile compiles tests: most likely they are there already.
-    options=(--release --config tests/checked.toml)
+    if [ -n "$packed" ]; then
+        dpkg-deb --fsys-tarfile "$deb" | tar -xO ./usr/bin/elek >"$ELEK_BIN" && chmod 755 "$ELEK_BIN"
+    else
+        if [ "$arch" = amd64 ]; then $cargo build --release --bin elek; else "$project/cross/arm/build.sh" "$arch"; fi
+        cp "$built/release/elek" "$ELEK_BIN"
+    fi
 fi
 say "elek: $(sha256sum "$ELEK_BIN")"
 
-# build NAME : the test's binary
-build() {
-    $cargo test "${options[@]}" --no-run --test "$1" 2>&1 | tee "$work/build.log" >&2
-    local built
-    built=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$work/build.log")
-    [ -x "$built" ] || die "cargo built no binary of tests/$1.rs"
-    echo "$built"
+# compile NAME : the test's binary
+compile() {
+    for_guest $cargo test "${options[@]}" --no-run --test "$1" 2>&1 | tee "$work/build.log" >&2
+    local binary
+    binary=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$work/build.log")
+    [ -x "$binary" ] || die "cargo built no binary of tests/$1.rs"
+    echo "$binary"
+}
+
+# libraries BINARY... : the shared ones, each with its path in the guest
+libraries() {
+    if [ "$arch" = amd64 ]; then
+        ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// {print $3, $3} $1 ~ /^\/.*ld-linux/ {print $1, $1}'
+    else
+        readelf -d "$@" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | awk -v from="/usr/$gnu/lib/" '{print from $1, "/lib/" $1}'
+        readelf -l "$@" | sed -n "s#.*interpreter: \(.*/\(.*\)\)\]#/usr/$gnu/lib/\2 \1#p"
+    fi | sort -u
 }
 
 # pack BINARY FOLDER : what is laid over the guest's root
@@ -75,19 +115,17 @@ pack() {
     rm -rf "$2" && mkdir -p "$inside/tests"
     cp "$1" "$inside/test-binary"
     # Its names are of use in a backtrace, its debug information fills the guest's memory.
-    strip --strip-debug "$inside/test-binary"
+    "$strip" --strip-debug "$inside/test-binary"
     cp "$ELEK_BIN" "$inside/elek"
     cp -r tests/fixtures tests/data "$inside/tests/"
     [ -d systemd ] && cp -r systemd "$inside/"
-    # The shared libraries, under the same paths.
-    ldd "$1" "$ELEK_BIN" | awk '$2 == "=>" && $3 ~ /^\// {print $3} $1 ~ /^\/.*ld-linux/ {print $1}' | sort -u |
-        while read -r library; do install -D "$library" "$2$library"; done
+    libraries "$1" "$ELEK_BIN" | while read -r library place; do install -D "$library" "$2$place"; done
     {
         echo "export RUST_BACKTRACE=1 ELEK_VM=1"
         # The paths that the compiler wrote into the test lead to the same things here.
         echo "mkdir -p '$(dirname "$project")' && ln -sfn /test '$project'"
         for profile in debug release; do
-            echo "mkdir -p '$target/$profile' && ln -sf /test/elek '$target/$profile/elek'"
+            echo "mkdir -p '$built/$profile' && ln -sf /test/elek '$built/$profile/elek'"
         done
         printf 'exec /test/test-binary --ignored --test-threads=1'
         [ ${#filters[@]} = 0 ] || printf " '%s'" "${filters[@]}"
@@ -113,8 +151,9 @@ timed() {
 # guest NAME : packs a test, boots it, and leaves what it said, its seconds and its exit code
 guest() {
     local started=$SECONDS code=0 disk=
-    case $1 in vm_service*) disk=1 ;; esac
+    if with_disk "$1"; then disk=1; fi
     pack "$(cat "$work/$1.binary")" "$work/$1"
+    case $1 in vm_package*) cp "$deb" "$work/$1/test/" ;; esac
     attempt() { ELEK_VM_DISK=$disk "$here/run.sh" "$work/$1" 2>&1 | timed; }
     # Of a single one it is seen as it comes.
     if [ ${#tests[@]} = 1 ]; then
@@ -126,7 +165,7 @@ guest() {
     echo "$code $((SECONDS - started))" >"$work/$1.result"
 }
 
-for test in "${tests[@]}"; do build "$test" >"$work/$test.binary"; done
+for test in "${tests[@]}"; do compile "$test" >"$work/$test.binary"; done
 # A guest keeps one processor busy.
 jobs=$(nproc)
 for test in "${tests[@]}"; do

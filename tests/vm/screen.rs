@@ -1,4 +1,4 @@
-//! A display whose memory can be read back: the driver vfb, and the pictures on it.
+//! A display whose memory can be read back, and the pictures on it.
 
 use elek::device::framebuffer;
 use elek::display::Canvas;
@@ -7,17 +7,24 @@ use std::path::Path;
 
 pub const DEVICE: &str = "/dev/fb0";
 
-/// vfb; its red lies below its blue. It stays loaded, because the kernel's console holds it.
+/// vfb, whose red lies below its blue; on the arm64 board, whose kernel comes without it, the framebuffer
+/// behind a DRM driver. It stays loaded, because the kernel's console holds it.
 pub struct Vfb;
+
+const DRIVER: (&str, &[&str]) = if cfg!(target_arch = "aarch64") {
+    ("bochs", &[])
+} else {
+    ("vfb", &["vfb_enable=1", "videomemorysize=16777216"])
+};
 
 impl Vfb {
     pub fn load() -> Vfb {
-        super::modprobe("vfb", &["vfb_enable=1", "videomemorysize=16777216"]);
+        super::modprobe(DRIVER.0, DRIVER.1);
         super::wait_until("a framebuffer", || Path::new(DEVICE).exists());
         Vfb
     }
 
-    /// Sets another mode, as a tool like fbset would.
+    /// Sets another mode, as a tool like fbset would. The board's display has one only: 480 × 320 at 32 bits.
     pub fn mode(&self, width: u32, height: u32, bits: u32) {
         const FBIOGET_VSCREENINFO: libc::c_ulong = 0x4600;
         const FBIOPUT_VSCREENINFO: libc::c_ulong = 0x4601;
