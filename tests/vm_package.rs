@@ -28,6 +28,10 @@ const BOX: (&str, &str) = if cfg!(target_arch = "aarch64") {
     BOXES[1]
 };
 
+/// The guide's way for slow boxes, which a guest is.
+const SLOWER: &str = "sudo sed -i 's/^parts_per_s = .*/parts_per_s = 2.0/; s/ max = 1250.0/ max = 600.0/; \
+    s/^decide_within_ms = 350/decide_within_ms = 700/' /etc/elek/station.toml";
+
 const PERSON: &str = "pat";
 /// What `sudoedit` opens, instead of an editor: it puts this file in place of what is to be edited.
 const WANTED: &str = "/home/pat/wanted.toml";
@@ -178,7 +182,7 @@ fn on_the_simulated_line(guide: &mut Guide) {
     let services = Services;
     let check = guide.typed("elek check /etc/elek/station.toml --soc cortex-a72");
     assert!(check.contains("can work"), "{check}");
-    guide.typed("sudo sed -i 's/^parts_per_s = .*/parts_per_s = 2.0/' /etc/elek/station.toml");
+    guide.typed(SLOWER);
     guide.typed("sudo systemctl enable --now elek");
     assert_ready();
     assert_eq!(property("elek.service", "UnitFileState"), "enabled");
@@ -200,7 +204,8 @@ fn on_the_simulated_line(guide: &mut Guide) {
         || {
             let status = status();
             assert_eq!(status.state, State::Running, "{status:#?}");
-            status.counts.confirmed > 0 && status.counts.passed > 0
+            // One at least for what was seen, and not because the verdict came too late.
+            status.counts.confirmed > status.counts.late && status.counts.passed > 0
         },
     );
     let status = status();
@@ -222,7 +227,7 @@ fn wired(guide: &mut Guide) -> Station {
     let mut station = Station::new(|text| text.replace("RECORD", RECORD).replace("MODELS/", "models/"));
     station.record_is(Path::new(RECORD));
     run("udevadm", &["settle"]);
-    let probe = guide.typed("elek probe");
+    let probe = guide.typed("sudo elek probe");
     for found in [vm::line::INPUTS, vm::line::OUTPUTS, "vivid"] {
         assert!(probe.contains(found), "no {found} in: {probe}");
     }
@@ -254,7 +259,7 @@ fn first_reject(guide: &mut Guide, station: &mut Station) {
         waiting.contains("WAITING for a person to acknowledge"),
         "{waiting}"
     );
-    guide.typed("elek bench --output-jitter --pulses 500");
+    guide.typed("sudo elek bench --output-jitter --pulses 500");
     guide.typed("elek ack");
     wait_until("the belt to be let run", || station.line.world().permit);
     station.sorts("gb");
@@ -299,6 +304,9 @@ fn exchanged_and_removed(guide: &mut Guide, station: &mut Station) {
     station.assert_nothing_lost();
     guide.tell("a bad part was blown off, a good one went on");
 
+    // Nobody drives the lines then: what they are wired to holds them safe, as docs/HARDWARE.md has it.
+    let wired = vm::line::UNSAFE.map(|(name, level)| (name, !level));
+    station.line.outputs().pull_all(&wired);
     guide.typed("sudo apt remove elek");
     station.wait_safe();
     assert!(!Path::new("/usr/bin/elek").exists());

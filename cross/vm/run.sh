@@ -2,9 +2,9 @@
 # Boots the guest and runs FOLDER/test/run.sh in it: run.sh FOLDER
 #
 # FOLDER is laid over the guest's root. Prints what the script prints, ends with its exit code.
-# The guest is emulated (TCG): it needs no rights and no KVM. Its clock counts instructions (2 ns each)
-# and skips what nobody waits for, so that a guest is a machine of 500 MIPS, however busy this one is:
-# nothing in it is late because of something outside.
+# The guest is emulated (TCG): it needs no rights and no KVM. Its clock counts instructions (2 ns each, on the
+# arm64 board 1 ns) and skips what nobody waits for, so that a guest is a machine of 500 MIPS, the board one of
+# 1,000, however busy this one is: nothing in it is late because of something outside.
 #
 # ELEK_VM_ARCH=arm64  a board with Debian's kernel for arm64 instead of a PC (amd64)
 # ELEK_VM_DISK=1     a Debian with systemd from a disk image instead of busybox (changes are dropped)
@@ -36,7 +36,7 @@ fi
 code=0
 # The output goes through a pipe of its own: qemu would empty a log file that it opens, and makes
 # what it writes to non-blocking, which must not happen to a terminal that others write to as well.
-timeout -k 5 "${ELEK_VM_SECONDS:-1800}" "${machine[@]}" -accel tcg,thread=single -icount shift=1,sleep=off \
+timeout -k 5 "${ELEK_VM_SECONDS:-1800}" "${machine[@]}" -accel tcg,thread=single -icount "shift=$shift,sleep=off" \
     -rtc clock=vm -m 1536 \
     -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$guest/vmlinuz" -initrd "$work/initrd" -append "$append" \
