@@ -59,8 +59,8 @@ zoo:             ## the networks at full width and size against ONNX Runtime; mo
 
 lint: setup      ## format, clippy, documentation
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(CARGO) clippy $(CHECKED) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(CHECKED) --no-deps
 
 models:          ## train the shipped models again (Python, about an hour)
 	sh models/train/run.sh

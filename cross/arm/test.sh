@@ -26,6 +26,8 @@ skip=()
 while read -r name _; do skip+=(--skip "$name"); done < <(grep -v '^#' "$here/left-out.txt")
 
 "$here/toolchain.sh" arm64 armv7
+work=$(mktemp -d "${TMPDIR:-/tmp}/elek-arm.XXXXXX")
+trap 'rm -rf "$work"' EXIT
 
 # on BOX CORE CARGO-ARGUMENTS... : cargo test, in a world where programs for the box run
 on() {
@@ -54,24 +56,46 @@ expect() {
     export ELEK_EXPECTED_KERNELS
 }
 
+# side_by_side FUNCTION WORD... : the function with each word, as many at a time as there are processors; what each says
+# is shown when it ends
+side_by_side() {
+    local function=$1 word pid failed=0
+    local -A words=()
+    shift
+    ended() {
+        local code=0
+        wait -n -p pid || code=$?
+        cat "$work/${words[$pid]}.log"
+        [ "$code" = 0 ] || { say "${words[$pid]}: FAILED ($code)" && failed=1; }
+        unset "words[$pid]"
+    }
+    for word in "$@"; do
+        [ ${#words[@]} -lt "$(nproc)" ] || ended
+        "$function" "$word" >"$work/$word.log" 2>&1 &
+        words[$!]=$word
+    done
+    while [ ${#words[@]} -gt 0 ]; do ended; done
+    return $failed
+}
+
+# kernels_on CORE : the program with the kernels alone, on this core
+kernels_on() {
+    local started=$SECONDS
+    expect "$1"
+    say "$box as $1: $ELEK_EXPECTED_KERNELS"
+    "$qemu" -cpu "${1/armv7/max}" -L "/usr/$gnu" "$work/kernels" --quiet
+    say "$box as $1: passed, $((SECONDS - started)) s"
+}
+
 # alone BOX CORE... : the kernels by themselves, compiled once, on each of these cores
 alone() {
-    local kind=$1 work
-    shift
-    work=$(mktemp -d "${TMPDIR:-/tmp}/elek-kernels.XXXXXX")
     (
-        env_of "$kind"
+        env_of "$1"
+        shift
         rustc --edition 2024 --test -C opt-level=3 -C debug-assertions=on -C overflow-checks=on \
             --target "$triple" -C "linker=$gnu-gcc" -o "$work/kernels" "$here/kernels.rs"
-        for core in "$@"; do
-            started=$SECONDS
-            expect "$core"
-            say "$kind as $core: $ELEK_EXPECTED_KERNELS"
-            "$qemu" -cpu "${core/armv7/max}" -L "/usr/$gnu" "$work/kernels" --quiet
-            say "$kind as $core: passed, $((SECONDS - started)) s"
-        done
+        side_by_side kernels_on "$@"
     )
-    rm -r "$work"
 }
 if [ "$mode" = kernels ]; then
     alone arm64 "${cores[@]}"
@@ -80,9 +104,8 @@ if [ "$mode" = kernels ]; then
 fi
 
 # What this machine's own processor makes of the same pictures, shifts and models, for comparison.
-ELEK_SAME=$(mktemp -d "${TMPDIR:-/tmp}/elek-same.XXXXXX")
-export ELEK_SAME
-trap 'rm -rf "$ELEK_SAME"' EXIT
+export ELEK_SAME=$work/same
+mkdir "$ELEK_SAME"
 nice "${CARGO:-cargo}" test --quiet "${options[@]}" --test same_everywhere
 
 if [ "$mode" = full ]; then
