@@ -5,13 +5,16 @@ CARGO ?= cargo
 
 CHECKED := --release --config tests/checked.toml
 
-.PHONY: help setup demo test test-kill test-long test-realtime test-vm test-vm-arm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
+.PHONY: help setup setup-arm demo test test-kill test-long test-realtime test-vm test-vm-arm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup:           # what a build needs beyond rustup
 	@sh cross/setup.sh
+
+setup-arm:       # the same where Rust can come from Debian's packages
+	@sh cross/setup.sh no-rust
 
 demo: setup      ## half a minute on the built-in simulated line
 	@$(CARGO) run --release --quiet --bin elek -- demo
@@ -68,11 +71,11 @@ models:          ## train the shipped models again (Python, about an hour)
 release: setup   ## the binary that goes on a box
 	$(CARGO) build --release
 
-arm64: setup     ## the same for 64-bit ARM boxes, on a Debian machine
+arm64: setup-arm ## the same for 64-bit ARM boxes, on a Debian machine
 	CARGO="$(CARGO)" cross/arm/build.sh arm64
 
-armv7: setup     ## the same for 32-bit ARM boxes
+armv7: setup-arm ## the same for 32-bit ARM boxes
 	CARGO="$(CARGO)" cross/arm/build.sh armv7
 
-deb: setup       ## Debian packages for arm64, armhf and amd64, into target/deb
-	CARGO="$(CARGO)" cross/deb/build.sh arm64 armhf amd64
+deb: setup-arm   ## Debian packages for amd64, arm64 and armhf, into target/deb
+	CARGO="$(CARGO)" cross/deb/build.sh amd64 arm64 armhf

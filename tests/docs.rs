@@ -281,3 +281,35 @@ fn every_command_in_the_text_exists() {
     }
     assert!(found.len() >= 5, "{found:?}");
 }
+
+/// The guest's test types docs/INSTALL.md and compares as it goes; this tells at once when the two go different ways.
+#[test]
+fn the_installation_is_the_one_that_is_tried() {
+    let test = std::fs::read_to_string(root().join("tests/vm_package.rs")).expect("the test can be read");
+    // A literal that goes on in the next line, and one with quotes in it, as they are meant.
+    let mut typed = String::new();
+    for line in test.lines() {
+        match line.trim_start().strip_suffix('\\') {
+            Some(begun) => typed.push_str(begun),
+            None => typed += line.trim_start(),
+        }
+    }
+    let typed = typed.replace("\\\"", "\"");
+    let guide = std::fs::read_to_string(root().join("docs/INSTALL.md")).expect("the guide can be read");
+    let mut count = 0;
+    for block in blocks(&guide) {
+        if !matches!(&*block.language, "sh" | "console") {
+            continue;
+        }
+        for line in block.text.lines() {
+            let command = line.split("  #").next().unwrap_or(line).trim();
+            assert!(
+                typed.contains(&format!("\"{command}\"")),
+                "docs/INSTALL.md:{}: tests/vm_package.rs does not type `{command}`",
+                block.line
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} commands in the guide");
+}

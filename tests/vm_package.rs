@@ -123,8 +123,13 @@ fn person(command: &str) -> String {
     said
 }
 
+/// What Raspberry Pi OS has in its 99-com.rules, after the package's own rules.
+const PI_RULES: &str = "SUBSYSTEM==\"gpio\", GROUP=\"gpio\", MODE=\"0660\"\n";
+
 /// A person with a home, who may use sudo, and has copied the package there.
 fn moves_in() {
+    run("groupadd", &["--system", "gpio"]);
+    std::fs::write("/etc/udev/rules.d/99-com.rules", PI_RULES).expect("can be written");
     // As an installer leaves it; sudo asks for the box's own address.
     let name = vm::read(Path::new("/etc/hostname"));
     std::fs::write("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}\n")).expect("can be written");
@@ -183,6 +188,10 @@ fn on_the_simulated_line(guide: &mut Guide) {
     let check = guide.typed("elek check /etc/elek/station.toml --soc cortex-a72");
     assert!(check.contains("can work"), "{check}");
     guide.typed(SLOWER);
+    let config = vm::read(Path::new(CONFIG));
+    for value in ["parts_per_s = 2.0\n", " max = 600.0 ", "decide_within_ms = 700 "] {
+        assert!(config.contains(value), "no {value:?} in: {config}");
+    }
     guide.typed("sudo systemctl enable --now elek");
     assert_ready();
     assert_eq!(property("elek.service", "UnitFileState"), "enabled");
@@ -231,6 +240,8 @@ fn wired(guide: &mut Guide) -> Station {
     for found in [vm::line::INPUTS, vm::line::OUTPUTS, "vivid"] {
         assert!(probe.contains(found), "no {found} in: {probe}");
     }
+    let chips = vm::run("stat", &["--format", "%U %G %a", "/dev/gpiochip0"]);
+    assert_eq!(chips.trim(), "root elek 660");
     guide.typed("sudo systemctl stop elek");
     assert_eq!(states(), ["inactive", "active"], "the lines stay held");
     guide.typed("sudo sh -c 'rm -r /var/lib/elek/*'");
@@ -295,6 +306,9 @@ fn exchanged_and_removed(guide: &mut Guide, station: &mut Station) {
     guide.typed("sudo systemctl restart elek-outputs elek");
     assert_eq!(states(), ["active"; 2]);
     let after = UNITS.map(main_process);
+    for unit in UNITS {
+        assert_eq!(property(unit, "NeedDaemonReload"), "no", "{unit}");
+    }
     assert!(
         after.iter().zip(&before).all(|(after, before)| after != before),
         "{after:?}"
@@ -316,6 +330,7 @@ fn exchanged_and_removed(guide: &mut Guide, station: &mut Station) {
     assert!(Path::new(CONFIG).exists());
     guide.typed("sudo apt purge elek");
     assert!(!Path::new(CONFIG).exists());
+    assert!(Path::new("/etc/elek/models/manifest.toml").exists(), "so are models of one's own");
     assert!(pictures() > 0, "the record is for a person to delete");
 }
 

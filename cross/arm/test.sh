@@ -26,6 +26,8 @@ skip=()
 while read -r name _; do skip+=(--skip "$name"); done < <(grep -v '^#' "$here/left-out.txt")
 
 "$here/toolchain.sh" arm64 armv7
+# Before anything is built: Debian 12's own kernel cannot do it.
+[ "$mode" = kernels ] || "$here/emulate.sh" arm64 max true
 work=$(mktemp -d "${TMPDIR:-/tmp}/elek-arm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 

@@ -5,7 +5,8 @@
 #
 # The C compilers come from the machine's own packages. Rust's library for the target is the machine's
 # own where `rustup target add` has put it; elsewhere a Rust of Debian's packages is unpacked beside
-# the machine's own, in $ELEK_CROSS_CACHE (default target/cross), without changing /etc/apt.
+# the machine's own, in $ELEK_CROSS_CACHE (default target/cross), without changing /etc/apt. Run without rights
+# beyond those of a user where the C compilers are there.
 # Quick when there is nothing to do.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -32,27 +33,37 @@ if [ ${#missing[@]} != 0 ]; then
 fi
 [ ${#lacking[@]} = 0 ] && exit 0
 
-# Made again when the way of making it changes.
+# Made again when the way of making it changes, and when it was made without a box that is asked for now.
 made_of=$(sha256sum <"$0" | cut -c1-16)
-[ "$(cat "$cache/made-of" 2>/dev/null)" = "$made_of" ] && exit 0
+complete() {
+    local box
+    [ "$(cat "$cache/made-of" 2>/dev/null)" = "$made_of" ] || return 1
+    for box in "${lacking[@]}"; do
+        name_of "$box"
+        [ -d "$cache/root/usr/lib/rustlib/$triple/lib" ] || return 1
+    done
+}
+if complete; then exit 0; fi
 say "no Rust library for ${lacking[*]} here: unpacking Debian's Rust (once)"
 rm -rf "${cache:?}"/{debs,root,bin}
 mkdir -p "$cache"/{debs,root,bin} "$cache"/apt/{lists/partial,archives/partial,parts,sources}
 
-# The machine's own sources, for two architectures. The library for armhf is of the same version in
-# the next release.
-sources=/etc/apt/sources.list.d/debian.sources
-[ -e $sources ] || die "no $sources: the compilers come from Debian's packages"
-sed -e '/^Architectures:/d' -e 's/^Types:.*/Types: deb\nArchitectures: amd64 arm64/' $sources >"$cache/apt/sources/own.sources"
-mirror=$(awk '/^URIs:/ {print $2; exit}' $sources)
-cat >"$cache/apt/sources/next.sources" <<END
-Types: deb
-URIs: $mirror
-Suites: trixie
-Components: main
-Architectures: armhf
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-END
+# The machine's own sources, for two architectures. The library for armhf is of the same version in the next release.
+here_is=$(. /etc/os-release && echo "$VERSION_CODENAME")
+next_is=trixie
+[ "$here_is" = bookworm ] || die "this is Debian $here_is: the packages' names are those of bookworm"
+own=$cache/apt/sources
+if [ -e /etc/apt/sources.list.d/debian.sources ]; then
+    sources() { sed -e '/^Architectures:/d' -e "s/^Types:.*/Types: deb\nArchitectures: $1/" -e "/^Suites:/s/$here_is/$2/g" /etc/apt/sources.list.d/debian.sources; }
+    sources "amd64 arm64" "$here_is" >"$own/own.sources"
+    sources armhf $next_is >"$own/next.sources"
+elif grep -q '^deb .*http' /etc/apt/sources.list 2>/dev/null; then
+    sources() { sed -n -e "s/^deb \(\[[^]]*\] \)\?\(http[^ ]* \)$here_is/deb [arch=$1] \2$2/p" /etc/apt/sources.list; }
+    sources amd64,arm64 "$here_is" >"$own/own.list"
+    sources armhf $next_is >"$own/next.list"
+else
+    die "no Debian mirror found in /etc/apt: the compilers come from Debian's packages"
+fi
 : >"$cache/apt/status"
 cat >"$cache/apt/apt.conf" <<END
 Dir::Etc { sourcelist "/dev/null"; sourceparts "$cache/apt/sources"; preferences "/dev/null"; preferencesparts "$cache/apt/parts"; };
@@ -66,23 +77,26 @@ export APT_CONFIG=$cache/apt/apt.conf
 # Debian's indices for armhf are sometimes missing in one suite; what counts is what follows.
 apt-get -q update >/dev/null || say "some package lists could not be read"
 
-# One version for compiler and libraries: their metadata has to match.
-version=$(apt-cache policy rustc-web | awk '/Candidate:/ {print $2}')
-[ "${version:-(none)}" != "(none)" ] || die "the machine's sources offer no rustc-web"
+# One version for compiler and libraries, since their metadata has to match: the newest that every box has.
+wanted() { case " ${lacking[*]} " in *" $1 "*) ;; *) return 1 ;; esac; }
+armhf_of() { # UPSTREAM : package=version of its library for armhf
+    local package
+    for package in libstd-rust-web-dev libstd-rust-dev; do
+        apt-cache madison "$package:armhf" | awk -v p="$package:armhf=" -v u="$1" 'index($3, u) == 1 {print p $3; exit}'
+    done | head -1
+}
+version="" armhf=""
+for candidate in $(apt-cache madison rustc-web | awk '{print $3}'); do
+    armhf=$(armhf_of "${candidate%%+*}")
+    if [ -n "$armhf" ] || ! wanted armv7; then version=$candidate && break; fi
+done
+[ -n "$version" ] || die "the machine's sources offer no rustc-web (for armv7: none whose version $next_is has for armhf)"
 library=$(apt-cache show "libstd-rust-web-dev=$version" | sed -n 's/^Depends: \(libstd-rust-web-[0-9.]*\) .*/\1/p' | head -1)
 llvm=$(apt-cache show "$library=$version" | grep -oE 'libllvm[0-9]+' | head -1)
-upstream=${version%%+*}
-armhf=$(apt-cache madison libstd-rust-web-dev:armhf | awk -v u="$upstream" 'index($3, u) == 1 {print $3; exit}')
-[ -n "$armhf" ] || armhf=$(apt-cache madison libstd-rust-dev:armhf | awk -v u="$upstream" 'index($3, u) == 1 {print $3; exit}')
 packages=("rustc-web=$version" "cargo-web=$version" "$library=$version" "libstd-rust-web-dev=$version" "$llvm"
-    libgit2-1.5 libhttp-parser2.9 libmbedtls14 libmbedcrypto7 libmbedx509-1)
-for box in "${lacking[@]}"; do
-    case $box in
-    arm64) packages+=("libstd-rust-web-dev:arm64=$version") ;;
-    armv7) [ -n "$armhf" ] || die "no Rust library of version $upstream for armhf"
-        packages+=("libstd-rust-web-dev:armhf=$armhf") ;;
-    esac
-done
+    libgit2-1.5 libhttp-parser2.9 libmbedtls14 libmbedcrypto7 libmbedx509-1 "libstd-rust-web-dev:arm64=$version")
+# Not only for those asked for: the next one would have all unpacked again.
+if [ -n "$armhf" ]; then packages+=("$armhf"); fi
 (cd "$cache/debs" && apt-get -q download "${packages[@]}" >/dev/null)
 unset APT_CONFIG
 for deb in "$cache/debs/"*.deb; do dpkg-deb -x "$deb" "$cache/root"; done

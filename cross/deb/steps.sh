@@ -68,7 +68,8 @@ is "elek enabled" "$(systemctl is-enabled elek)" enabled
 step "upgrade, configuration as it was shipped: the new one takes its place"
 apt install ./newer.deb
 is version "$(dpkg-query -W -f '${Version}' elek)" "$version"
-! grep -q 0.0.1 $config || wrong "the old default is still there"
+! grep -qF 'version 0.0.1' $config || wrong "the old default is still there"
+! grep -q ELEK_OLDER /lib/systemd/system/elek*.service || wrong "the old units are still there"
 is "elek enabled" "$(systemctl is-enabled elek)" enabled
 
 step "upgrade, configuration changed: it stays, the new default lies beside it"

@@ -15,10 +15,11 @@ say "making a disk with Debian $suite for $arch and systemd (once, some minutes)
 mkdir -p "$cache"
 root=$(mktemp -d "$cache/disk.XXXXXX")
 trap 'rm -rf "$root"' EXIT
+from=$(mirror)
 emulated=()
-[ "$arch" = "$(dpkg --print-architecture)" ] || emulated=("$project/cross/arm/chroots.sh")
+[ "$arch" = "$(dpkg --print-architecture)" ] || emulated=("$project/cross/arm/chroots.sh" arm64 --)
 "${emulated[@]}" mmdebstrap --quiet --variant=apt --architectures="$arch" --format=directory \
-    --include=systemd,udev,kmod,dbus,procps,libgcc-s1,sudo,adduser "$suite" "$root" "$(mirror)"
+    --include=systemd,udev,kmod,dbus,procps,libgcc-s1,sudo,adduser "$suite" "$root" "$from"
 
 # Results go to the host as they do without a disk; then the machine is switched off.
 cat >"$root/usr/local/sbin/elek-guest" <<'EOF'
@@ -57,6 +58,6 @@ done
 echo guest >"$root/etc/hostname"
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 rm -rf "$root"/usr/share/{doc,man,locale,info} "$root"/var/cache/apt/*.bin "$root"/var/lib/apt/lists/*
-PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -d "$root" -L elek-guest "$disk.img.new" 1G
+mke2fs -q -t ext4 -d "$root" -L elek-guest "$disk.img.new" 1G
 mv "$disk.img.new" "$disk.img"
 echo "$made_of" >"$disk.made-of"

@@ -6,7 +6,7 @@ set -euo pipefail
 
 missing=()
 need() { # COMMAND PACKAGE
-    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+    command -v "$1" >/dev/null 2>&1 || missing+=("$2")
 }
 case $arch in
 amd64) need qemu-system-x86_64 qemu-system-x86 ;;
@@ -47,10 +47,11 @@ suite=$(. /etc/os-release && echo "$VERSION_CODENAME-backports")
 own=$(mktemp -d)
 trap 'rm -r "$own"' EXIT
 mkdir -p "$own/sources" "$own/lists/partial"
+from=$(mirror)
 cp /etc/apt/sources.list.d/debian.sources "$own/sources/" 2>/dev/null || cp /etc/apt/sources.list "$own/sources/debian.list"
 cat >"$own/sources/backports.sources" <<EOF
 Types: deb
-URIs: $(mirror)
+URIs: $from
 Suites: $suite
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg

@@ -10,6 +10,9 @@ kernel=${ELEK_VM_KERNEL:-new}
 # Which kind of box: `amd64`, or `arm64`, a board with a Cortex-A72 as a Raspberry Pi 4 has it.
 arch=${ELEK_VM_ARCH:-amd64}
 
+# Where Debian has modprobe, depmod and mke2fs; not every user's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
 say() { echo "vm: $*" >&2; }
 die() {
     say "$*"
@@ -51,13 +54,14 @@ mirror() {
 # private_apt FOLDER SUITE... : an apt configuration that knows only these suites of the mirror, for
 # the guest's kind of box, and keeps its lists in FOLDER; the machine's own apt is neither read nor changed. Exports APT_CONFIG.
 private_apt() {
-    local folder=$1
+    local folder=$1 from
     shift
+    from=$(mirror)
     mkdir -p "$folder"/{lists/partial,archives/partial,parts,sources}
     : >"$folder/status"
     cat >"$folder/sources/guest.sources" <<EOF
 Types: deb
-URIs: $(mirror)
+URIs: $from
 Suites: $*
 Components: main
 Architectures: $arch

@@ -51,7 +51,10 @@ with_disk() { case $1 in vm_service* | vm_package*) ;; *) return 1 ;; esac; }
 "$here/install.sh"
 "$here/guest.sh"
 for test in "${tests[@]}"; do
-    if with_disk "$test"; then "$here/disk.sh" && break; fi
+    if with_disk "$test"; then
+        "$here/disk.sh"
+        break
+    fi
 done
 
 target=${CARGO_TARGET_DIR:-$project/target}
@@ -76,13 +79,15 @@ if [ -n "$packed" ]; then
         "$project/cross/deb/build.sh" "$arch"
         deb=$target/deb/elek_$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)_$arch.deb
     fi
+    [ -f "$deb" ] || die "there is no package $deb"
     say "package: $(sha256sum "$deb")"
 fi
 if [ -z "${ELEK_BIN:-}" ]; then
     # Aside, because the tests' own build lays another one, with assertions, in its place.
     ELEK_BIN=$work/elek
     if [ -n "$packed" ]; then
-        dpkg-deb --fsys-tarfile "$deb" | tar -xO ./usr/bin/elek >"$ELEK_BIN" && chmod 755 "$ELEK_BIN"
+        dpkg-deb --fsys-tarfile "$deb" | tar -xO ./usr/bin/elek >"$ELEK_BIN"
+        chmod 755 "$ELEK_BIN"
     else
         if [ "$arch" = amd64 ]; then $cargo build --release --bin elek; else "$project/cross/arm/build.sh" "$arch"; fi
         cp "$built/release/elek" "$ELEK_BIN"
