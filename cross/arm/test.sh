@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The test suite on emulated ARM processors:
+# Tests on emulated ARM processors:
 #
-#   cross/arm/test.sh            each kind of core, the tests that depend on it
-#   cross/arm/test.sh full       the whole suite on each kind of core
-#   cross/arm/test.sh kernels    the integer kernels against the reference on each kind of core, without the rest:
-#                                a few minutes, what CI has time for
+#   cross/arm/test.sh            the integer kernels, and with the library as it is shipped the tests that depend on the
+#                                processor, on each kind of core: what CI has time for
+#   cross/arm/test.sh full       the whole suite, with elek's own assertions, on each kind of core
+#   cross/arm/test.sh kernels    the integer kernels against the reference on each kind of core, without the rest
 #
 # Emulated is the processor, not the kernel: system calls go to the machine's own, times mean nothing. What
 # cannot hold there is left out below, each with its reason, and runs natively in `make test` and in the
@@ -18,12 +18,8 @@ case $mode in short | full | kernels) ;; *) die "say nothing, full or kernels" ;
 # A core for each generation of boards: without and with dot products, and all that the emulator knows.
 cores=(cortex-a53 cortex-a72 cortex-a76 max)
 
-# As the Makefile compiles tests.
-options=(--release --config tests/checked.toml)
-
-# Left out, one name a line, with the reason behind it.
-skip=()
-while read -r name _; do skip+=(--skip "$name"); done < <(grep -v '^#' "$here/left-out.txt")
+# The way from picture to verdict and to the outputs, the engine in integers, the record, what may allocate.
+telling=(same_everywhere int8_ops int8_random inspector no_alloc outputs record_disk config_cli)
 
 "$here/toolchain.sh" arm64 armv7
 # Before anything is built: Debian 12's own kernel cannot do it.
@@ -31,20 +27,32 @@ while read -r name _; do skip+=(--skip "$name"); done < <(grep -v '^#' "$here/le
 work=$(mktemp -d "${TMPDIR:-/tmp}/elek-arm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-# on BOX CORE CARGO-ARGUMENTS... : cargo test, in a world where programs for the box run
-on() {
-    local kind=$1 core=$2 started=$SECONDS
-    shift 2
-    (
-        env_of "$kind"
-        upper=$(echo "$triple" | tr 'a-z-' 'A-Z_')
-        # Test programs run by themselves there, and so do their children.
-        unset "CARGO_TARGET_${upper}_RUNNER"
-        nice "${CARGO:-cargo}" test --no-run "${options[@]}" --target "$triple" "$@" 2>&1 | grep -v Executable >&2 || exit 1
-        say "$kind as $core: $*"
-        "$here/emulate.sh" "$kind" "$core" "${CARGO:-cargo}" test --quiet --no-fail-fast "${options[@]}" --target "$triple" "$@" -- "${skip[@]}"
-    )
-    say "$kind as $core: passed, $((SECONDS - started)) s"
+# Left out, one name a line, with the reason behind it.
+skip=()
+while read -r name _; do skip+=(--skip "$name"); done < <(grep -v '^#' "$here/left-out.txt")
+
+# compile BOX CARGO-ARGUMENTS... : test programs for the box, named in $work/BOX.programs
+compile() (
+    env_of "$1"
+    shift
+    nice "${CARGO:-cargo}" test --no-run --target "$triple" "$@" 2>&1 | tee "$work/cargo.log" | grep -v Executable >&2 || exit 1
+    sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$work/cargo.log" >"$work/$box.programs"
+    [ -s "$work/$box.programs" ] || die "cargo has compiled no tests for $box"
+)
+
+# suite_on CORE : the compiled tests on this core, in a world where also the programs run that they start
+suite_on() {
+    local started=$SECONDS kind=arm64
+    [ "$1" != armv7 ] || kind=armv7
+    expect "$1"
+    "$here/emulate.sh" "$kind" "${1/armv7/max}" bash -c '
+        failed=0
+        while read -r program; do
+            echo "$program"
+            "$program" --quiet "$@" </dev/null || failed=1
+        done
+        exit $failed' suite "${skip[@]}" <"$work/$kind.programs"
+    say "$kind as $1: $(wc -l <"$work/$kind.programs") programs passed, $((SECONDS - started)) s"
 }
 
 # Which kernels a core has to run: without this, one that is not found would not be tested, and nobody would know.
@@ -108,24 +116,19 @@ fi
 # What this machine's own processor makes of the same pictures, shifts and models, for comparison.
 export ELEK_SAME=$work/same
 mkdir "$ELEK_SAME"
-nice "${CARGO:-cargo}" test --quiet "${options[@]}" --test same_everywhere
+checked=(--release --config tests/checked.toml)
+nice "${CARGO:-cargo}" test --quiet "${checked[@]}" --test same_everywhere
 
 if [ "$mode" = full ]; then
-    for core in "${cores[@]}"; do
-        expect "$core"
-        on arm64 "$core"
-    done
-    expect armv7
-    on armv7 max
+    compile arm64 "${checked[@]}"
+    side_by_side suite_on "${cores[@]}"
+    # Of 32 bits the library: the rest is the same code.
+    compile armv7 "${checked[@]}" --lib --test int8_ops --test int8_random --test inspector --test outputs
+    suite_on armv7
     exit 0
 fi
-# The kernels, the integer paths and the models on each kind of core, the rest of the library's tests on the smallest.
-expect cortex-a53
-on arm64 cortex-a53 --lib --test same_everywhere --test inspector --test model_files --test no_alloc
-for core in "${cores[@]:1}"; do
-    expect "$core"
-    on arm64 "$core" --lib kernels::
-    on arm64 "$core" --test same_everywhere --test inspector
-done
-expect armv7
-on armv7 max --lib kernels::
+alone arm64 "${cores[@]}"
+alone armv7 armv7
+# As it is shipped, so that elek is compiled once for this and for what is packed.
+compile arm64 --release "${telling[@]/#/--test=}"
+side_by_side suite_on "${cores[@]}"
