@@ -38,7 +38,7 @@ test-vm: setup   ## the release binary against kernel drivers, in a virtual mach
 	@ELEK_VM_KERNEL=6.12 cross/vm/test.sh vm_lines
 
 test-vm-arm: setup ## the arm64 package on an emulated board with Debian and systemd: docs/INSTALL.md, and the station; docs/VM.md
-	CARGO="$(CARGO)" ELEK_VM_ARCH=arm64 cross/vm/test.sh
+	CARGO="$(CARGO)" ELEK_VM_ARCH=arm64 cross/vm/test.sh $(TESTS)
 
 test-arm: setup  ## the tests that depend on the processor, on emulated ARM cores; docs/ARM.md
 	CARGO="$(CARGO)" cross/arm/test.sh

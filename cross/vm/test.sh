@@ -66,7 +66,8 @@ cargo=${CARGO:-cargo} built=$target strip=strip options=()
 if [ "$arch" != amd64 ]; then
     "$project/cross/arm/toolchain.sh" "$arch"
     built=$target/$triple strip=$gnu-strip
-    options+=(--target "$triple")
+    # With the library of the program itself, which is there already.
+    options=(--release --target "$triple")
 fi
 # for_guest COMMAND... : in the environment that builds for the guest's kind of box
 for_guest() {
