@@ -330,7 +330,10 @@ fn exchanged_and_removed(guide: &mut Guide, station: &mut Station) {
     assert!(Path::new(CONFIG).exists());
     guide.typed("sudo apt purge elek");
     assert!(!Path::new(CONFIG).exists());
-    assert!(Path::new("/etc/elek/models/manifest.toml").exists(), "so are models of one's own");
+    assert!(
+        Path::new("/etc/elek/models/manifest.toml").exists(),
+        "so are models of one's own"
+    );
     assert!(pictures() > 0, "the record is for a person to delete");
 }
 

@@ -478,14 +478,13 @@ impl Node {
         } else {
             (0, buffer.bytesused)
         };
-        let us = buffer.timestamp.tv_sec.saturating_mul(1_000_000);
         Ok(Some(Filled {
             index: buffer.index,
             start: start as usize,
             end: end as usize,
             flags: buffer.flags,
             sequence: buffer.sequence,
-            stamp: Instant::from_micros(us.saturating_add(buffer.timestamp.tv_usec)),
+            stamp: stamp(&buffer),
         }))
     }
 
@@ -522,6 +521,16 @@ impl Node {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// When the buffer was filled. Seconds and microseconds are of 32 bits each on a 32-bit box.
+#[allow(clippy::useless_conversion, reason = "on 64 bits they are an i64 already")]
+fn stamp(buffer: &sys::v4l2_buffer) -> Instant {
+    let (seconds, us) = (
+        i64::from(buffer.timestamp.tv_sec),
+        i64::from(buffer.timestamp.tv_usec),
+    );
+    Instant::from_micros(seconds.saturating_mul(1_000_000).saturating_add(us))
 }
 
 /// One request, again when a signal interrupted it.
@@ -563,6 +572,14 @@ mod tests {
         assert!(Node::open(Path::new("/dev/no-such-camera")).is_err());
         let nul = Path::new("/dev/vi\0deo");
         assert!(Node::open(nul).is_err());
+    }
+
+    #[test]
+    fn a_box_that_has_run_for_years_still_tells_the_time() {
+        let mut buffer: sys::v4l2_buffer = zeroed();
+        buffer.timestamp.tv_sec = 100_000_000;
+        buffer.timestamp.tv_usec = 999_999;
+        assert_eq!(stamp(&buffer), Instant::from_micros(100_000_000_999_999));
     }
 
     #[test]
