@@ -125,6 +125,18 @@ impl Function {
         }
     }
 
+    /// [`Self::at`] of each, step by step instead of value by value: cutting off is the usual step, and quick so.
+    pub fn of_all(&self, values: &mut [f32]) {
+        match self {
+            Function::Variable => {}
+            Function::Unary(Unary::Clip(low, high), f) => {
+                f.of_all(values);
+                values.iter_mut().for_each(|v| *v = v.max(*low).min(*high));
+            }
+            _ => values.iter_mut().for_each(|v| *v = self.at(*v)),
+        }
+    }
+
     /// What it is for one channel of the picture.
     pub fn of_channel(&self, channel: usize) -> Function {
         match self {
@@ -382,6 +394,27 @@ mod tests {
         }
         // SiLU among them, whose flat side is wide.
         assert!(none > 0 && silu().finish(steps[4]).is_err(), "{none}");
+    }
+
+    #[test]
+    fn of_many_is_of_each() {
+        let relu6 = Function::Variable.then(Unary::Clip(0.0, 6.0));
+        for f in [
+            Function::Variable,
+            relu6.clone(),
+            silu(),
+            silu().of(&relu6),
+            relu6.of(&silu()),
+        ] {
+            let mut values: Vec<f32> = (-50..50).map(|k| k as f32 * 0.2).chain([f32::NAN]).collect();
+            let wanted: Vec<u32> = values.iter().map(|v| f.at(*v).to_bits()).collect();
+            f.of_all(&mut values);
+            assert_eq!(
+                values.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
+                wanted,
+                "{f:?}"
+            );
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl FloatConv {
             input,
             output,
         });
-        apply(&self.function, output);
+        self.function.of_all(output);
     }
 }
 
@@ -102,12 +102,6 @@ impl FloatResize {
                 }
             }
         }
-        apply(&self.function, output);
-    }
-}
-
-fn apply(function: &Function, values: &mut [f32]) {
-    if !function.is_variable() {
-        values.iter_mut().for_each(|v| *v = function.at(*v));
+        self.function.of_all(output);
     }
 }

@@ -250,9 +250,7 @@ impl Work<'_> {
                 ..
             } => {
                 kernel.run_f32(rows, a, &mut floats[*first..], scratch);
-                if !function.is_variable() {
-                    floats.iter_mut().for_each(|v| *v = function.at(*v));
-                }
+                function.of_all(floats);
             }
             Kernel::Binary(kernel) => kernel.run(isa, rows, a, b, output),
             Kernel::MaxPool(kernel) => kernel.run(isa, rows, a, output),
