@@ -6,11 +6,12 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 # Cameras: vivid (and its loop from output to capture), USB Video Class by a gadget whose cable to
-# the host is a socket (USB over IP). Lines: gpio-sim. Displays: vfb, bochs, virtio-gpu.
+# the host is a socket (USB over IP). Lines: gpio-sim. Displays: vfb, bochs, virtio-gpu; for small panels
+# cuse, by which a test is an I²C bus.
 # Watchdogs: softdog, i6300esb. The rest lets a full Debian run from a disk.
 drivers=(vivid uvcvideo usb_f_uvc libcomposite usbip-vudc vhci-hcd
     gpio-sim
-    vfb bochs virtio-gpu
+    vfb bochs virtio-gpu cuse
     softdog i6300esb
     configfs loop ext4 virtio_blk autofs4)
 

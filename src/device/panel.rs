@@ -5,9 +5,9 @@
 //! | ST7789, ILI9341 (`mipidsi`) | SPI | 65,536 | 240 × 320 at 16 MHz 77 ms, at 40 MHz 31 ms |
 //! | SSD1306 (`ssd1306`) | I²C, SPI | light, dark | 128 × 64 at 400 kHz 23 ms |
 //!
-//! A whole picture is sent once; from then on only what has changed. On SPI nobody answers: a panel that
-//! lost its power takes every byte as well as one that works. Therefore [`Panel::begin_anew`] is there, to
-//! be called now and then.
+//! A whole picture is sent once; from then on only what has changed. On I²C a panel answers, and is asked even when
+//! nothing has. On SPI nobody does: a panel that lost its power takes every byte as well as one that works. Therefore
+//! [`Panel::begin_anew`] is there, to be called now and then.
 
 mod changed;
 #[cfg(test)]
@@ -295,6 +295,10 @@ fn send_mono<B: Bus>(
     width: usize,
     areas: &[Area],
 ) -> Result<(), DisplayError> {
+    if areas.is_empty() {
+        // It is on; but were it gone, nobody would acknowledge the command.
+        return display.set_display_on(true);
+    }
     for area in areas {
         for y in area.y.clone() {
             for x in area.x.clone() {

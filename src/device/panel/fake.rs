@@ -159,12 +159,10 @@ impl State {
         let Chip::Mono(chip) = &mut self.chip else {
             panic!("this controller has no I²C");
         };
-        match bytes {
-            _ if address != self.address => return Err(Fault),
-            [0x00, commands @ ..] => chip.commands(commands),
-            [0x40, data @ ..] => chip.data(data),
-            other => panic!("{other:?} is neither commands nor data"),
+        if address != self.address {
+            return Err(Fault);
         }
+        chip.message(bytes);
         Ok(())
     }
 

@@ -177,8 +177,34 @@ fn what_changed_is_all_that_is_sent_and_makes_the_same_picture() {
         }
         let before = bus.state().bytes;
         panel.show(&image).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(bus.state().bytes, before, "nothing changed, nothing sent");
+        let sent = bus.state().bytes - before;
+        assert_eq!(sent, asked(&settings), "nothing changed, nothing of it sent");
     }
+}
+
+/// Bytes on the wire to hear whether somebody is there.
+fn asked(settings: &Settings) -> u64 {
+    match (settings.is_mono(), &settings.bus) {
+        (false, _) => 0,
+        (true, PanelBus::Spi { .. }) => 1,
+        // The address, what follows, and that.
+        (true, PanelBus::I2c { .. }) => 3,
+    }
+}
+
+#[test]
+fn a_panel_on_i2c_that_is_pulled_out_is_missed_though_nothing_changes() {
+    let settings = settings(PanelDriver::Ssd1306, i2c(), (128, 64), Rotation::None);
+    let (bus, panel) = open(&settings);
+    let picture = picture(&settings, 5);
+    let panel = panel.show(&picture).unwrap_or_else(|error| panic!("{error}"));
+    let panel = panel.show(&picture).unwrap_or_else(|error| panic!("{error}"));
+    let now = bus.state().bytes;
+    bus.state().fails_from = Some(now);
+    let Err(error) = panel.show(&picture) else {
+        panic!("nobody is there");
+    };
+    assert!(error.to_string().contains("Remote I/O error"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! SSD1306 with 128 × 64 dots.
+//! SSD1306 with 128 × 64 dots. The tests in the virtual machine put it behind an I²C bus of the kernel, so that it
+//! knows nothing of elek.
 
 const COLUMNS: usize = 128;
 const PAGES: usize = 8;
@@ -37,6 +38,15 @@ impl Mono {
             columns: (0, COLUMNS - 1),
             pages: (0, PAGES - 1),
             at: (0, 0),
+        }
+    }
+
+    /// On I²C the first byte says what follows.
+    pub fn message(&mut self, bytes: &[u8]) {
+        match bytes {
+            [0x00, commands @ ..] => self.commands(commands),
+            [0x40, data @ ..] => self.data(data),
+            other => panic!("{other:?} is neither commands nor data"),
         }
     }
 
