@@ -2,9 +2,10 @@
 # Tests on emulated ARM processors:
 #
 #   cross/arm/test.sh            the integer kernels, and with the library as it is shipped the tests that depend on the
-#                                processor, on each kind of core: what CI has time for
+#                                processor, on each kind of core
 #   cross/arm/test.sh full       the whole suite, with elek's own assertions, on each kind of core
-#   cross/arm/test.sh kernels    the integer kernels against the reference on each kind of core, without the rest
+#   cross/arm/test.sh kernels    the integer kernels against the reference on each kind of core, without the rest:
+#                                what CI has time for
 #
 # Emulated is the processor, not the kernel: system calls go to the machine's own, times mean nothing. What
 # cannot hold there is left out below, each with its reason, and runs natively in `make test` and in the
@@ -35,7 +36,7 @@ while read -r name _; do skip+=(--skip "$name"); done < <(grep -v '^#' "$here/le
 compile() (
     env_of "$1"
     shift
-    nice "${CARGO:-cargo}" test --no-run --target "$triple" "$@" 2>&1 | tee "$work/cargo.log" | grep -v Executable >&2 || exit 1
+    nice "${CARGO:-cargo}" test --no-run --target "$triple" "$@" 2>&1 | tee "$work/cargo.log" | grep --line-buffered -v Executable >&2 || exit 1
     sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$work/cargo.log" >"$work/$box.programs"
     [ -s "$work/$box.programs" ] || die "cargo has compiled no tests for $box"
 )
