@@ -26,9 +26,7 @@ trap forget EXIT
 for wanted in "${boxes[@]}"; do
     name_of "$wanted"
     emulator=$(command -v "$qemu") || die "no $qemu here. Run: apt-get install qemu-user-static"
-    # ELF header: class, byte order, version; executable or shared object; machine. F: the emulator is opened
-    # now, so that it is there whatever the root is.
-    printf '%s' ":elek-$$-$box:M::$elf:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:$emulator:F" \
-        >$misc/register
+    # F: the emulator is opened now, so that it is there whatever the root is.
+    hand_over "elek-$$-$box" "$emulator" F
 done
 "$@"

@@ -29,9 +29,7 @@ cat >"$world/run" <<END
 exec $qemu -cpu $cpu -L /usr/$gnu "\$@"
 END
 chmod 755 "$world/run"
-# ELF header: class, byte order, version; executable or shared object; machine.
-printf '%s' ":elek-$box:M::$elf:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:$world/run:" \
-    >/proc/sys/fs/binfmt_misc/register
+hand_over "elek-$box" "$world/run"
 code=0
 "$@" || code=$?
 umount "$world" && rmdir "$world"

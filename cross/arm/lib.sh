@@ -31,6 +31,27 @@ name_of() {
     esac
 }
 
+# boxes_of ARCH... : sets `boxes`, those of Debian's architectures that are ARM
+boxes_of() {
+    local arch
+    boxes=()
+    for arch in "$@"; do
+        case $arch in
+        amd64) ;;
+        arm64) boxes+=(arm64) ;;
+        armhf) boxes+=(armv7) ;;
+        *) die "unknown architecture: $arch (amd64, arm64 or armhf)" ;;
+        esac
+    done
+}
+
+# hand_over NAME PROGRAM [FLAGS] : the kernel starts this program for those of the box that name_of was called for
+hand_over() {
+    # ELF header: class, byte order, version; executable or shared object; machine.
+    printf '%s' ":$1:M::$elf:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:$2:${3:-}" \
+        >/proc/sys/fs/binfmt_misc/register
+}
+
 # env_of arm64|armv7 : exports what cargo needs to build for it and to run what it built.
 env_of() {
     name_of "$1"

@@ -11,15 +11,7 @@ set -euo pipefail
 cd "$project"
 [ $# -gt 0 ] || die "say for which boxes: amd64, arm64, armhf"
 
-boxes=()
-for arch in "$@"; do
-    case $arch in
-    amd64) ;;
-    arm64) boxes+=(arm64) ;;
-    armhf) boxes+=(armv7) ;;
-    *) die "unknown architecture: $arch (amd64, arm64 or armhf)" ;;
-    esac
-done
+boxes_of "$@"
 # What anything of this needs, before the first build takes its time.
 [ ${#boxes[@]} = 0 ] || "$here/toolchain.sh" "${boxes[@]}"
 missing=()

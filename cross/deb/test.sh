@@ -30,15 +30,7 @@ fi
 # Mounts of its own, gone with this script; and programs of the boxes that run in a chroot.
 if [ "${ELEK_DEB_INSIDE:-}" != yes ]; then
     export ELEK_DEB_INSIDE=yes
-    boxes=()
-    for arch in "$@"; do
-        case $arch in
-        amd64) ;;
-        arm64) boxes+=(arm64) ;;
-        armhf) boxes+=(armv7) ;;
-        *) die "unknown architecture: $arch (amd64, arm64 or armhf)" ;;
-        esac
-    done
+    boxes_of "$@"
     if [ ${#boxes[@]} = 0 ]; then exec unshare --mount "$0" "$@"; fi
     exec "$project/cross/arm/chroots.sh" "${boxes[@]}" -- "$0" "$@"
 fi
