@@ -26,23 +26,30 @@ mod status;
 mod summary;
 
 use crate::kernels::isa::Isa;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::str::FromStr;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// A reject station for conveyors: sees each part, judges it, removes it, proves that it left the belt.
 #[derive(Debug, Parser)]
 #[command(name = "elek", version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
-    /// How much to log: error, warn, info, debug or trace.
+    /// How much to log.
     #[arg(
         long,
         global = true,
         env = "ELEK_LOG",
         default_value = "info",
-        value_name = "LEVEL"
+        value_name = "LEVEL",
+        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+            .map(|level| LevelFilter::from_str(&level).expect("a level of this list"))
     )]
-    log: String,
+    log: LevelFilter,
     /// Judge with these instructions instead of the best of this processor; `elek probe` names them.
     #[arg(long, global = true, env = "ELEK_KERNELS", value_name = "NAME", value_parser = instruction_set)]
     kernels: Option<Isa>,
@@ -90,7 +97,7 @@ enum Command {
 /// Parses the arguments, runs the subcommand and reports its error, if any.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(&cli.log);
+    start_log(cli.log);
     if let Some(isa) = cli.kernels {
         let limited = Isa::limit(isa);
         assert_eq!(limited, Ok(()), "nothing has run before the arguments are read");
@@ -133,19 +140,17 @@ fn instruction_sets() -> String {
     names.join(", ")
 }
 
-fn start_log(level: &str) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(format!(
-        "{level},tract_core=error,tract_onnx=error,tract_hir=error,tract_linalg=error"
-    ))
-    .unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+fn start_log(level: LevelFilter) {
+    // Of tract what is wrong, not what it thinks while it reads a model. Its crates are all named so.
+    let wanted = Targets::new()
+        .with_default(level)
+        .with_target("tract", level.min(LevelFilter::ERROR));
+    let to_stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // Colours are for people at a terminal; a journal or a file would keep them as noise.
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(to_stderr).with(wanted).init();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
