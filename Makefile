@@ -5,10 +5,10 @@ CARGO ?= cargo
 
 CHECKED := --release --config tests/checked.toml
 
-.PHONY: help setup setup-arm demo test test-kill test-long test-realtime test-vm test-vm-arm test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
+.PHONY: help setup setup-arm demo test test-kill test-long test-realtime test-vm test-vm-arm test-vm-arm-short test-arm test-arm-kernels test-arm-full test-deb zoo zoo-small lint models release arm64 armv7 deb
 
 help:            ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup:           # what a build needs beyond rustup
 	@sh cross/setup.sh
@@ -37,8 +37,11 @@ test-vm: setup   ## the release binary against kernel drivers, in a virtual mach
 	CARGO="$(CARGO)" cross/vm/test.sh
 	@ELEK_VM_KERNEL=6.12 cross/vm/test.sh vm_lines
 
-test-vm-arm: setup ## the arm64 package on an emulated board with Debian and systemd: docs/INSTALL.md, and the station; docs/VM.md
+test-vm-arm: setup ## the same and the arm64 package, by docs/INSTALL.md, on an emulated board; docs/VM.md
 	CARGO="$(CARGO)" ELEK_VM_ARCH=arm64 cross/vm/test.sh $(TESTS)
+
+test-vm-arm-short: setup ## the station alone on that board, compiled as for test-arm; some minutes
+	CARGO="$(CARGO)" ELEK_VM_ARCH=arm64 ELEK_VM_PROFILE=emulated cross/vm/test.sh vm_station
 
 test-arm: setup  ## the tests that depend on the processor, on emulated ARM cores; docs/ARM.md
 	CARGO="$(CARGO)" cross/arm/test.sh

@@ -14,15 +14,15 @@ use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use vm::faults::{self, Fill, Frozen, comes_back, goes_on, in_the_middle_of_a_part};
 use vm::line::Part;
+use vm::screen::Vfb;
 use vm::station::{Asked, Station};
 
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
 fn framebuffer_goes_away() {
-    vm::modprobe("vfb", &["vfb_enable=1"]);
-    vm::wait_until("a framebuffer", || Path::new("/dev/fb0").exists());
+    let vfb = Vfb::load();
     let mut station = Station::running_with(|text| text + "\n[display]\nframebuffer = \"/dev/fb0\"\n");
-    vm::write(Path::new("/sys/bus/platform/drivers/vfb/unbind"), "vfb.0");
+    let _plug_in = vfb.unplug();
     goes_on(&mut station, "gb");
 }
 

@@ -3,18 +3,20 @@
 #
 #   cross/arm/build.sh arm64      target/aarch64-unknown-linux-gnu/release/elek
 #   cross/arm/build.sh armv7      target/armv7-unknown-linux-gnueabihf/release/elek
+#   cross/arm/build.sh arm64 emulated    the same with another profile of Cargo.toml
 #
 # Prints its size and the newest glibc symbol it needs: Debian 12 has 2.36, and elek asks for 2.35 at most.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project"
-[ $# = 1 ] || die "say for which box: arm64 or armv7"
+[ $# = 1 ] || [ $# = 2 ] || die "say for which box: arm64 or armv7"
+profile=${2:-release}
 
 "$here/toolchain.sh" "$1"
 env_of "$1"
-${CARGO:-cargo} build --release --bin elek --target "$triple"
+${CARGO:-cargo} build --profile "$profile" --bin elek --target "$triple"
 
-binary=${CARGO_TARGET_DIR:-target}/$triple/release/elek
+binary=${CARGO_TARGET_DIR:-target}/$triple/$profile/elek
 needs=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1)
 iec() { numfmt --to=iec-i --suffix=B "$1"; }
 stripped=$(mktemp)

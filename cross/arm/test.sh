@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Tests on emulated ARM processors:
 #
-#   cross/arm/test.sh            the integer kernels, and with the library as it is shipped the tests that depend on the
-#                                processor, on each kind of core
+#   cross/arm/test.sh            the integer kernels, and with the whole library the tests that depend on the processor,
+#                                on each kind of core
 #   cross/arm/test.sh full       the whole suite, with elek's own assertions, on each kind of core
-#   cross/arm/test.sh kernels    the integer kernels against the reference on each kind of core, without the rest:
-#                                what CI has time for
+#   cross/arm/test.sh kernels    the integer kernels against the reference on each kind of core, without the rest
 #
 # Emulated is the processor, not the kernel: system calls go to the machine's own, times mean nothing. What
 # cannot hold there is left out below, each with its reason, and runs natively in `make test` and in the
@@ -130,6 +129,6 @@ if [ "$mode" = full ]; then
 fi
 alone arm64 "${cores[@]}"
 alone armv7 armv7
-# As it is shipped, so that elek is compiled once for this and for what is packed.
-compile arm64 --release "${telling[@]/#/--test=}"
+# The profile of `make test-vm-arm-short` too, so that the graph is compiled once for both.
+compile arm64 --profile emulated "${telling[@]/#/--test=}"
 side_by_side suite_on "${cores[@]}"

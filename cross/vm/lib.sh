@@ -28,10 +28,11 @@ amd64)
     machine=(qemu-system-x86_64 -M q35 -cpu Nehalem)
     ;;
 arm64)
-    # Debian's kernel for it has no vfb: its display is one that a real driver (bochs) is for.
+    # Debian's kernel for it has no vfb: its display is one that a real driver (bochs) is for. Without
+    # the start-up code for PCs, which comes with the emulator of a PC only.
     # A nanosecond an instruction: with two, the shipped models take longer than the shipped configuration allows.
     kind=-arm64 append="console=ttyAMA0" shift=0
-    machine=(qemu-system-aarch64 -M virt -cpu cortex-a72 -device "bochs-display,xres=480,yres=320")
+    machine=(qemu-system-aarch64 -M virt -cpu cortex-a72 -device "bochs-display,xres=480,yres=320,romfile=")
     triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu
     ;;
 *) die "ELEK_VM_ARCH is \`$arch\`; it can be \`amd64\` or \`arm64\`" ;;

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Runs tests/vm_*.rs inside a virtual machine with simulated cameras, lines, displays, watchdogs:
 #
-#   cross/vm/test.sh                          all that need no package, each file in a guest of its own
+#   cross/vm/test.sh                          all but those of the package, each file in a guest of its own
 #   cross/vm/test.sh vm_camera vm_lines       these
 #   cross/vm/test.sh vm_camera -- unplug      of these, the tests whose names contain `unplug`
 #   cross/vm/test.sh vm_camera -- unplug --nocapture
-#   ELEK_VM_ARCH=arm64 cross/vm/test.sh       the package and the station on an arm64 board
+#   ELEK_VM_ARCH=arm64 cross/vm/test.sh       all, on an arm64 board
+#   ELEK_VM_ARCH=arm64 ELEK_VM_PROFILE=emulated cross/vm/test.sh vm_station
+#                                             elek compiled by this profile of Cargo.toml in place of the shipped one
 #
 # Such a test is marked #[ignore = "needs the virtual machine: make test-vm"]. Inside, it is root,
 # has busybox (modprobe, mount, …), /sys/kernel/config and debugfs, and finds by their usual paths
@@ -30,11 +32,10 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 [ "${1:-}" = -- ] && shift
 filters=("$@")
-if [ ${#tests[@]} = 0 ] && [ "$arch" = arm64 ]; then
-    tests=(vm_package vm_station)
-elif [ ${#tests[@]} = 0 ]; then
+if [ ${#tests[@]} = 0 ]; then
     # Systemd takes longest; begun last, it would run alone.
     tests=(vm_service)
+    [ "$arch" = amd64 ] || tests=(vm_package vm_service)
     for file in tests/vm_*.rs; do
         test=$(basename "$file" .rs)
         case $test in vm_service | vm_package*) ;; *) tests+=("$test") ;; esac
@@ -60,14 +61,16 @@ done
 target=${CARGO_TARGET_DIR:-$project/target}
 work=$(mktemp -d "${TMPDIR:-/tmp}/elek-vm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-cargo=${CARGO:-cargo} built=$target strip=strip options=()
+cargo=${CARGO:-cargo} built=$target strip=strip options=() profile=${ELEK_VM_PROFILE:-release}
+[ "$profile" = release ] || { [ "$arch" != amd64 ] && [ -z "$packed" ]; } ||
+    die "ELEK_VM_PROFILE is for a station on ARM: packages, and what amd64 is tested with, are as shipped"
 # As the Makefile compiles tests: most likely they are there already.
 [ -n "${ELEK_BIN:-}" ] || options=(--release --config tests/checked.toml)
 if [ "$arch" != amd64 ]; then
     "$project/cross/arm/toolchain.sh" "$arch"
     built=$target/$triple strip=$gnu-strip
     # With the library of the program itself, which is there already.
-    options=(--release --target "$triple")
+    options=(--profile "$profile" --target "$triple")
 fi
 # for_guest COMMAND... : in the environment that builds for the guest's kind of box
 for_guest() {
@@ -90,8 +93,8 @@ if [ -z "${ELEK_BIN:-}" ]; then
         dpkg-deb --fsys-tarfile "$deb" | tar -xO ./usr/bin/elek >"$ELEK_BIN"
         chmod 755 "$ELEK_BIN"
     else
-        if [ "$arch" = amd64 ]; then $cargo build --release --bin elek; else "$project/cross/arm/build.sh" "$arch"; fi
-        cp "$built/release/elek" "$ELEK_BIN"
+        if [ "$arch" = amd64 ]; then $cargo build --release --bin elek; else "$project/cross/arm/build.sh" "$arch" "$profile"; fi
+        cp "$built/$profile/elek" "$ELEK_BIN"
     fi
 fi
 say "elek: $(sha256sum "$ELEK_BIN")"
@@ -130,8 +133,8 @@ pack() {
         echo "export RUST_BACKTRACE=1 ELEK_VM=1"
         # The paths that the compiler wrote into the test lead to the same things here.
         echo "mkdir -p '$(dirname "$project")' && ln -sfn /test '$project'"
-        for profile in debug release; do
-            echo "mkdir -p '$built/$profile' && ln -sf /test/elek '$built/$profile/elek'"
+        for folder in debug release emulated; do
+            echo "mkdir -p '$built/$folder' && ln -sf /test/elek '$built/$folder/elek'"
         done
         printf 'exec /test/test-binary --ignored --test-threads=1'
         [ ${#filters[@]} = 0 ] || printf " '%s'" "${filters[@]}"

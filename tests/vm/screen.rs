@@ -11,17 +11,68 @@ pub const DEVICE: &str = "/dev/fb0";
 /// behind a DRM driver. It stays loaded, because the kernel's console holds it.
 pub struct Vfb;
 
-const DRIVER: (&str, &[&str]) = if cfg!(target_arch = "aarch64") {
-    ("bochs", &[])
+struct Driver {
+    module: &'static str,
+    options: &'static [&'static str],
+    folder: &'static str,
+}
+
+const BOARD: bool = cfg!(target_arch = "aarch64");
+
+const DRIVER: Driver = if BOARD {
+    Driver {
+        module: "bochs",
+        options: &[],
+        folder: "/sys/bus/pci/drivers/bochs-drm",
+    }
 } else {
-    ("vfb", &["vfb_enable=1", "videomemorysize=16777216"])
+    Driver {
+        module: "vfb",
+        options: &["vfb_enable=1", "videomemorysize=16777216"],
+        folder: "/sys/bus/platform/drivers/vfb",
+    }
+};
+
+/// Width, height, bits a pixel; how far a colour may be off in this mode.
+pub const MODES: &[(u32, u32, u32, u8)] = if BOARD {
+    &[(480, 320, 32, 0)]
+} else {
+    &[
+        (240, 240, 32, 0),
+        (320, 240, 16, 8),
+        (480, 320, 24, 0),
+        (801, 481, 32, 0),
+        (1_280, 800, 32, 0),
+    ]
 };
 
 impl Vfb {
     pub fn load() -> Vfb {
-        super::modprobe(DRIVER.0, DRIVER.1);
+        super::modprobe(DRIVER.module, DRIVER.options);
         super::wait_until("a framebuffer", || Path::new(DEVICE).exists());
         Vfb
+    }
+
+    /// Takes the display from under whoever draws on it, until what comes back is called.
+    pub fn unplug(&self) -> impl FnOnce() {
+        let driver = Path::new(DRIVER.folder);
+        // The driver's folder links to what it drives: `vfb.0`, or an address on the bus such as `0000:00:01.0`.
+        let device = std::fs::read_dir(driver)
+            .expect("the driver is there")
+            .map(|entry| {
+                entry
+                    .expect("can be read")
+                    .file_name()
+                    .into_string()
+                    .expect("plain text")
+            })
+            .find(|name| name.starts_with("vfb.") || name.starts_with("0000:"))
+            .expect("it drives a display");
+        super::write(&driver.join("unbind"), &device);
+        move || {
+            super::write(&driver.join("bind"), &device);
+            super::wait_until("the framebuffer", || Path::new(DEVICE).exists());
+        }
     }
 
     /// Sets another mode, as a tool like fbset would. The board's display has one only: 480 × 320 at 32 bits.
