@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The release binary for an ARM box:
+# The program for an ARM box:
 #
-#   cross/arm/build.sh arm64      target/aarch64-unknown-linux-gnu/release/elek
-#   cross/arm/build.sh armv7      target/armv7-unknown-linux-gnueabihf/release/elek
+#   cross/arm/build.sh arm64      target/aarch64-unknown-linux-gnu/dist/elek
+#   cross/arm/build.sh armv7      target/armv7-unknown-linux-gnueabihf/dist/elek
 #   cross/arm/build.sh arm64 emulated    the same with another profile of Cargo.toml
 #
 # Prints its size and the newest glibc symbol it needs: Debian 12 has 2.36, and elek asks for 2.35 at most.
@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project"
 [ $# = 1 ] || [ $# = 2 ] || die "say for which box: arm64 or armv7"
-profile=${2:-release}
+profile=${2:-dist}
 
 "$here/toolchain.sh" "$1"
 env_of "$1"

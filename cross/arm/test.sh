@@ -116,19 +116,19 @@ fi
 # What this machine's own processor makes of the same pictures, shifts and models, for comparison.
 export ELEK_SAME=$work/same
 mkdir "$ELEK_SAME"
-checked=(--release --config tests/checked.toml)
-nice "${CARGO:-cargo}" test --quiet "${checked[@]}" --test same_everywhere
+checked=(--config tests/checked.toml)
+nice "${CARGO:-cargo}" test --quiet --release "${checked[@]}" --test same_everywhere
 
+# The profile of `make test-vm-arm-short` too, so that the graph is compiled once for all.
 if [ "$mode" = full ]; then
-    compile arm64 "${checked[@]}"
+    compile arm64 --profile emulated "${checked[@]}"
     side_by_side suite_on "${cores[@]}"
     # Of 32 bits the library: the rest is the same code.
-    compile armv7 "${checked[@]}" --lib --test int8_ops --test int8_random --test inspector
+    compile armv7 --profile emulated "${checked[@]}" --lib --test int8_ops --test int8_random --test inspector
     suite_on armv7
     exit 0
 fi
 alone arm64 "${cores[@]}"
 alone armv7 armv7
-# The profile of `make test-vm-arm-short` too, so that the graph is compiled once for both.
 compile arm64 --profile emulated "${telling[@]/#/--test=}"
 side_by_side suite_on "${cores[@]}"

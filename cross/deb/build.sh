@@ -32,16 +32,16 @@ built() {
     if [ "$1" = amd64 ]; then
         # On a machine without a Rust of its own, that of the ARM boxes serves.
         command -v "${CARGO:-cargo}" >/dev/null 2>&1 || PATH=$PATH:$cache/bin
-        ${CARGO:-cargo} build --release --bin elek
+        ${CARGO:-cargo} build --profile dist --bin elek
         triple=x86_64-unknown-linux-gnu
-        binary=$target/release/elek run=()
+        binary=$target/dist/elek run=()
         return
     fi
     local box=$1
     [ "$box" = armhf ] && box=armv7
     "$project/cross/arm/build.sh" "$box"
     name_of "$box"
-    binary=$target/$triple/release/elek run=("$qemu" -L "/usr/$gnu")
+    binary=$target/$triple/dist/elek run=("$qemu" -L "/usr/$gnu")
 }
 
 # stage FOLDER : everything as it will lie on the box

@@ -7,7 +7,7 @@
 #   cross/vm/test.sh vm_camera -- unplug --nocapture
 #   ELEK_VM_ARCH=arm64 cross/vm/test.sh       all, on an arm64 board
 #   ELEK_VM_ARCH=arm64 ELEK_VM_PROFILE=emulated cross/vm/test.sh vm_station
-#                                             elek compiled by this profile of Cargo.toml in place of the shipped one
+#                                             elek compiled by this profile of Cargo.toml in place of the packed one
 #
 # Such a test is marked #[ignore = "needs the virtual machine: make test-vm"]. Inside, it is root,
 # has busybox (modprobe, mount, …), /sys/kernel/config and debugfs, and finds by their usual paths
@@ -17,7 +17,7 @@
 # beside them, whose program then is the one under test. Assert what happens and in which order: a guest
 # is a slow machine, and its clock is its own (see run.sh).
 #
-# The binary is the one that is shipped: `cargo build --release` is run first and its sha256 printed.
+# The binary is `cargo build --release`, for a board the one that is packed; it is built first and its sha256 printed.
 # ELEK_BIN=FILE takes another one instead, such as target/debug/elek while developing. For a package,
 # cross/deb/build.sh is run first; ELEK_DEB=FILE takes that one instead.
 # More: run.sh, docs/VM.md.
@@ -61,16 +61,13 @@ done
 target=${CARGO_TARGET_DIR:-$project/target}
 work=$(mktemp -d "${TMPDIR:-/tmp}/elek-vm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-cargo=${CARGO:-cargo} built=$target strip=strip options=() profile=${ELEK_VM_PROFILE:-release}
-[ "$profile" = release ] || { [ "$arch" != amd64 ] && [ -z "$packed" ]; } ||
-    die "ELEK_VM_PROFILE is for a station on ARM: packages, and what amd64 is tested with, are as shipped"
+cargo=${CARGO:-cargo} built=$target strip=strip options=()
 # As the Makefile compiles tests: most likely they are there already.
 [ -n "${ELEK_BIN:-}" ] || options=(--release --config tests/checked.toml)
 if [ "$arch" != amd64 ]; then
     "$project/cross/arm/toolchain.sh" "$arch"
     built=$target/$triple strip=$gnu-strip
-    # With the library of the program itself, which is there already.
-    options=(--profile "$profile" --target "$triple")
+    options=(--profile emulated --target "$triple")
 fi
 # for_guest COMMAND... : in the environment that builds for the guest's kind of box
 for_guest() {
@@ -93,7 +90,13 @@ if [ -z "${ELEK_BIN:-}" ]; then
         dpkg-deb --fsys-tarfile "$deb" | tar -xO ./usr/bin/elek >"$ELEK_BIN"
         chmod 755 "$ELEK_BIN"
     else
-        if [ "$arch" = amd64 ]; then $cargo build --release --bin elek; else "$project/cross/arm/build.sh" "$arch" "$profile"; fi
+        profile=${ELEK_VM_PROFILE:-dist}
+        if [ "$arch" = amd64 ]; then
+            profile=release
+            $cargo build --release --bin elek
+        else
+            "$project/cross/arm/build.sh" "$arch" "$profile"
+        fi
         cp "$built/$profile/elek" "$ELEK_BIN"
     fi
 fi
