@@ -11,7 +11,6 @@ mod vm;
 use elek::station::event::{AlarmKind, Trouble};
 use elek::status::AlarmLine;
 use rustix::process::{Signal, kill_process};
-use std::path::Path;
 use vm::faults::{self, Fill, Frozen, comes_back, goes_on, in_the_middle_of_a_part};
 use vm::line::Part;
 use vm::screen::Vfb;
