@@ -126,12 +126,10 @@ fn a_framebuffer_that_goes_away_is_an_error_and_nothing_worse() {
         Err(FramebufferError::Open { .. })
     ));
     plug_in();
+    // It comes back in the mode that it starts with.
+    vfb.mode(480, 320, 32);
     let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens again");
-    let layout = framebuffer.layout().clone();
-    let page = drawn(layout.width, layout.height);
-    framebuffer
-        .show(&page.rgb, layout.width, layout.height)
-        .expect("shows");
+    framebuffer.show(&page.rgb, 480, 320).expect("shows");
 }
 
 /// The built-in line, drawn on the framebuffer and into a file of the same size.
