@@ -100,3 +100,16 @@ fn migrating_says_that_there_is_nothing_to_do_or_why_it_cannot() {
     let missing = elek(&["config", "migrate", "/nonexistent/elek.toml"]);
     assert_eq!(missing.status.code(), Some(2));
 }
+
+#[test]
+fn a_level_for_the_log_may_be_in_capitals_and_one_that_there_is_not_is_refused() {
+    let capitals = elek(&["--log", "OFF", "config", "default"]);
+    assert!(capitals.status.success(), "{}", text(&capitals.stderr));
+    let unknown = elek(&["--log", "debugg", "config", "default"]);
+    let errors = text(&unknown.stderr);
+    assert!(!unknown.status.success() && unknown.stdout.is_empty());
+    assert!(
+        errors.contains("'debugg'") && errors.contains("a similar value exists: 'debug'"),
+        "{errors}"
+    );
+}

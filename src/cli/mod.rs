@@ -46,6 +46,7 @@ struct Cli {
         env = "ELEK_LOG",
         default_value = "info",
         value_name = "LEVEL",
+        ignore_case = true,
         value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
             .map(|level| LevelFilter::from_str(&level).expect("a level of this list"))
     )]
