@@ -46,6 +46,14 @@ fn drawn(width: u32, height: u32) -> Canvas {
     canvas
 }
 
+/// The framebuffer as it is now, with the page of this size on it.
+fn shown(width: u32, height: u32) -> (Framebuffer, Canvas) {
+    let page = drawn(width, height);
+    let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens");
+    framebuffer.show(&page.rgb, width, height).expect("shows");
+    (framebuffer, page)
+}
+
 #[test]
 #[ignore = "needs the virtual machine: make test-vm"]
 fn the_framebuffer_shows_what_the_picture_file_shows() {
@@ -61,10 +69,7 @@ fn the_framebuffer_shows_what_the_picture_file_shows() {
             (width, height, bits)
         );
         // Both orders there are: the board's blue lies lowest.
-        assert_eq!(
-            layout.red.offset < layout.blue.offset,
-            cfg!(not(target_arch = "aarch64"))
-        );
+        assert_eq!(layout.red.offset < layout.blue.offset, !screen::BOARD);
         let page = drawn(width, height);
         framebuffer
             .show(&page.rgb, width, height)
@@ -95,18 +100,14 @@ fn a_framebuffer_with_a_palette_is_refused_in_words() {
 fn a_framebuffer_that_changes_its_mode_is_an_error_and_nothing_worse() {
     let vfb = Vfb::load();
     vfb.mode(320, 240, 32);
-    let page = drawn(320, 240);
-    let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens");
-    framebuffer.show(&page.rgb, 320, 240).expect("shows");
+    let (mut framebuffer, page) = shown(320, 240);
     vfb.mode(480, 320, 32);
     let error = framebuffer
         .show(&page.rgb, 320, 240)
         .expect_err("the mode is another");
     assert!(matches!(error, FramebufferError::Write { .. }), "{error}");
     drop(framebuffer);
-    let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens again");
-    let page = drawn(480, 320);
-    framebuffer.show(&page.rgb, 480, 320).expect("shows");
+    shown(480, 320);
 }
 
 #[test]
@@ -114,9 +115,7 @@ fn a_framebuffer_that_changes_its_mode_is_an_error_and_nothing_worse() {
 fn a_framebuffer_that_goes_away_is_an_error_and_nothing_worse() {
     let vfb = Vfb::load();
     vfb.mode(480, 320, 32);
-    let page = drawn(480, 320);
-    let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens");
-    framebuffer.show(&page.rgb, 480, 320).expect("shows");
+    let (mut framebuffer, page) = shown(480, 320);
     let plug_in = vfb.unplug();
     let error = framebuffer.show(&page.rgb, 480, 320).expect_err("it is gone");
     println!("{error}");
@@ -128,8 +127,7 @@ fn a_framebuffer_that_goes_away_is_an_error_and_nothing_worse() {
     plug_in();
     // It comes back in the mode that it starts with.
     vfb.mode(480, 320, 32);
-    let mut framebuffer = Framebuffer::open(Path::new(DEVICE)).expect("opens again");
-    framebuffer.show(&page.rgb, 480, 320).expect("shows");
+    shown(480, 320);
 }
 
 /// The built-in line, drawn on the framebuffer and into a file of the same size.

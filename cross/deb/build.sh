@@ -37,10 +37,9 @@ built() {
         binary=$target/dist/elek run=()
         return
     fi
-    local box=$1
-    [ "$box" = armhf ] && box=armv7
-    "$project/cross/arm/build.sh" "$box"
-    name_of "$box"
+    boxes_of "$1"
+    "$project/cross/arm/build.sh" "${boxes[0]}"
+    name_of "${boxes[0]}"
     binary=$target/$triple/dist/elek run=("$qemu" -L "/usr/$gnu")
 }
 

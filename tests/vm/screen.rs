@@ -15,21 +15,25 @@ struct Driver {
     module: &'static str,
     options: &'static [&'static str],
     folder: &'static str,
+    /// How the names of what it drives begin: in its folder they stand beside `bind` and `unbind`.
+    devices: &'static str,
 }
 
-const BOARD: bool = cfg!(target_arch = "aarch64");
+pub const BOARD: bool = cfg!(target_arch = "aarch64");
 
 const DRIVER: Driver = if BOARD {
     Driver {
         module: "bochs",
         options: &[],
         folder: "/sys/bus/pci/drivers/bochs-drm",
+        devices: "0000:",
     }
 } else {
     Driver {
         module: "vfb",
         options: &["vfb_enable=1", "videomemorysize=16777216"],
         folder: "/sys/bus/platform/drivers/vfb",
+        devices: "vfb.",
     }
 };
 
@@ -56,7 +60,6 @@ impl Vfb {
     /// Takes the display from under whoever draws on it, until what comes back is called.
     pub fn unplug(&self) -> impl FnOnce() {
         let driver = Path::new(DRIVER.folder);
-        // The driver's folder links to what it drives: `vfb.0`, or an address on the bus such as `0000:00:01.0`.
         let device = std::fs::read_dir(driver)
             .expect("the driver is there")
             .map(|entry| {
@@ -66,7 +69,7 @@ impl Vfb {
                     .into_string()
                     .expect("plain text")
             })
-            .find(|name| name.starts_with("vfb.") || name.starts_with("0000:"))
+            .find(|name| name.starts_with(DRIVER.devices))
             .expect("it drives a display");
         super::write(&driver.join("unbind"), &device);
         move || {
